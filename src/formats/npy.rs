@@ -1,0 +1,1 @@
+//! The npy format of NumPy: reading and writing one array.

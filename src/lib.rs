@@ -1,0 +1,12 @@
+//! LSTM networks on any GPU.
+
+mod error;
+pub mod formats;
+mod network;
+mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use network::{
+    Activation, AxisSize, CellActivations, CellWeights, Direction, GATES, Gate, LayerNormWeights, Layout, Lstm, LstmConfig, Network, Port,
+};
+pub use tensor::{ElementType, Inputs, Outputs, Tensor, TensorView};

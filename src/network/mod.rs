@@ -1,0 +1,218 @@
+//! What a network is: plain data, without a device. Every shape formula lives here.
+
+mod activation;
+mod call;
+mod config;
+mod layout;
+mod weights;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use activation::{Activation, CellActivations};
+pub(crate) use call::{LstmCall, LstmState};
+pub use config::{Direction, GATES, Gate, LstmConfig};
+pub use layout::Layout;
+pub use weights::{CellWeights, LayerNormWeights, Lstm};
+
+use crate::error::{Error, Result};
+use crate::formats;
+use crate::formats::onnx::RunTimeWeights;
+use crate::tensor::{ElementType, Tensor};
+
+/// A network read from a file or made from weights: LSTM nodes, joined by the names of the tensors between them.
+///
+/// ```no_run
+/// let network = cellgate::Network::open("model.onnx")?;
+/// println!("{} parameters", network.num_parameters());
+/// # Ok::<(), cellgate::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    pub(crate) format: &'static str,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+    /// in an order in which every node's inputs are there before it runs
+    pub(crate) nodes: Vec<LstmNode>,
+    /// tensors that the file itself holds and nodes read by name
+    pub(crate) constants: BTreeMap<String, Tensor>,
+    /// what a user should know about how the file was understood
+    pub(crate) notes: Vec<String>,
+}
+
+/// An input or output of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// its name, as the model gives it
+    pub name: String,
+    /// the type of its elements
+    pub element_type: ElementType,
+    /// its axes; empty where the model says nothing
+    pub axes: Vec<AxisSize>,
+    /// whether a call may leave it out
+    pub optional: bool,
+}
+
+/// The size of an axis of a [`Port`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AxisSize {
+    /// fixed by the model
+    Fixed(usize),
+    /// given by the call; the same name stands for the same size
+    Named(String),
+}
+
+impl fmt::Display for AxisSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => write!(f, "{size}"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One LSTM stack of a network, and the names of the tensors that it reads and writes.
+#[derive(Clone, Debug)]
+pub(crate) struct LstmNode {
+    pub(crate) name: String,
+    pub(crate) layout: Layout,
+    pub(crate) weights: Weights,
+    pub(crate) x: String,
+    pub(crate) sequence_lens: Option<String>,
+    pub(crate) h_0: Option<String>,
+    pub(crate) c_0: Option<String>,
+    pub(crate) y: Option<String>,
+    pub(crate) h_n: Option<String>,
+    pub(crate) c_n: Option<String>,
+}
+
+/// Where a node's weights come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Weights {
+    /// the file
+    Constant(Arc<Lstm>),
+    /// tensors of the call
+    RunTime(RunTimeWeights),
+}
+
+impl Network {
+    /// Reads a model file: safetensors with PyTorch's key names, or ONNX. The content decides, not the file's name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is neither,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Config`](crate::ErrorKind::Config) where its tensors or operators do not make a network.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        formats::open(path.as_ref(), None)
+    }
+
+    /// Reads a safetensors file whose metadata does not say how the LSTM was made: `config` says it,
+    /// and `batch_first` whether its inputs have the batch axis first.
+    ///
+    /// # Errors
+    /// As [`Network::open`].
+    pub fn open_with(path: impl AsRef<Path>, config: &LstmConfig, batch_first: bool) -> Result<Self> {
+        formats::open(path.as_ref(), Some((config, batch_first)))
+    }
+
+    /// A network of one LSTM stack. Its inputs are `x` and, optionally, `h_0`, `c_0` and `sequence_lens`; its outputs `y`, `h_n`, `c_n`.
+    pub fn from_lstm(lstm: Lstm, batch_first: bool) -> Self {
+        let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeFirst };
+        let config = lstm.config().clone();
+        let named = |name: &str| AxisSize::Named(name.to_owned());
+        let sequence = |size| {
+            let axes = if batch_first { ["batch", "seq_len"] } else { ["seq_len", "batch"] };
+            vec![named(axes[0]), named(axes[1]), AxisSize::Fixed(size)]
+        };
+        let state = |size| vec![AxisSize::Fixed(config.num_cells()), named("batch"), AxisSize::Fixed(size)];
+        let port = |name: &str, element_type, axes, optional| Port { name: name.to_owned(), element_type, axes, optional };
+        let notes = lstm.non_finite().into_iter().map(|tensor| format!("{tensor} holds NaN or infinity")).collect();
+        let name = |name: &str| Some(name.to_owned());
+        Self {
+            format: "weights",
+            inputs: vec![
+                port("x", ElementType::F32, sequence(config.input_size), false),
+                port("h_0", ElementType::F32, state(config.out_size()), true),
+                port("c_0", ElementType::F32, state(config.hidden_size), true),
+                port("sequence_lens", ElementType::I64, vec![named("batch")], true),
+            ],
+            outputs: vec![
+                port("y", ElementType::F32, sequence(config.y_size()), false),
+                port("h_n", ElementType::F32, state(config.out_size()), false),
+                port("c_n", ElementType::F32, state(config.hidden_size), false),
+            ],
+            nodes: vec![LstmNode {
+                name: "lstm".to_owned(),
+                layout,
+                weights: Weights::Constant(Arc::new(lstm)),
+                x: "x".to_owned(),
+                sequence_lens: name("sequence_lens"),
+                h_0: name("h_0"),
+                c_0: name("c_0"),
+                y: name("y"),
+                h_n: name("h_n"),
+                c_n: name("c_n"),
+            }],
+            constants: BTreeMap::new(),
+            notes,
+        }
+    }
+
+    /// What kind of file the network came from.
+    pub fn format(&self) -> &str {
+        self.format
+    }
+
+    /// The inputs, in the model's order.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs, in the model's order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// What a user should know about how the file was understood: inferred settings, weights that are not finite.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The LSTM stacks in the order in which they run, by node name; `None` for a stack whose weights come with each call.
+    pub fn lstms(&self) -> impl Iterator<Item = (&str, Option<&Lstm>)> {
+        self.nodes.iter().map(|node| (node.name.as_str(), node.constant_weights()))
+    }
+
+    /// How many numbers the weights in the file hold.
+    pub fn num_parameters(&self) -> usize {
+        self.lstms().filter_map(|(_, lstm)| lstm).map(|lstm| lstm.config().num_parameters()).sum()
+    }
+
+    /// The input called `name`, or an error that lists the inputs there are.
+    pub(crate) fn input(&self, name: &str) -> Result<&Port> {
+        self.inputs.iter().find(|port| port.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.inputs.iter().map(|port| format!("`{}`", port.name)).collect();
+            Error::shape(format!("no input is called `{name}`; the model's inputs are {}", names.join(", ")))
+        })
+    }
+}
+
+impl LstmNode {
+    pub(crate) fn constant_weights(&self) -> Option<&Lstm> {
+        match &self.weights {
+            Weights::Constant(lstm) => Some(lstm),
+            Weights::RunTime(_) => None,
+        }
+    }
+
+    /// Names of the tensors that the node reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        let weights = match &self.weights {
+            Weights::Constant(_) => Vec::new(),
+            Weights::RunTime(weights) => weights.names().collect(),
+        };
+        let own = [Some(&self.x), self.sequence_lens.as_ref(), self.h_0.as_ref(), self.c_0.as_ref()];
+        own.into_iter().flatten().map(String::as_str).chain(weights)
+    }
+}
