@@ -80,10 +80,12 @@ impl<'a> Names<'a> {
             }
         }
         this.follow_aliases()?;
+        this.aliases.values().try_for_each(|root| this.root(root).map(drop))?;
         this.publish(graph)?;
         Ok(this)
     }
 
+    /// Notes that `maker` makes the tensor `name`.
     fn make(&mut self, name: &'a str, maker: Maker) -> Result<()> {
         if name.is_empty() {
             return Err(Error::format(format!("tensor ``: expected a name for {}, found none", maker.name())));
@@ -231,6 +233,7 @@ impl NodeProto {
         if self.name.is_empty() { format!("the node that makes `{output}`") } else { format!("node `{}`", self.name) }
     }
 
+    /// The error for a node that does not keep `rule`.
     fn refused(&self, rule: &str, found: impl std::fmt::Display) -> Error {
         Error::format(format!("operator `{}` of {}: expected {rule}, found {found}", self.op_type, self.label()))
     }

@@ -162,6 +162,7 @@ fn gates<D: RemoveAxis>(rows: ArrayView<'_, f32, D>, hidden: usize) -> Array<f32
     rows.select(Axis(0), &order)
 }
 
+/// Checks the shape of a tensor; `rule` is the shape in words.
 fn expect((name, tensor): &Named<'_>, rule: &str, expected: &[usize]) -> Result<()> {
     if tensor.shape() == expected {
         return Ok(());
@@ -169,11 +170,13 @@ fn expect((name, tensor): &Named<'_>, rule: &str, expected: &[usize]) -> Result<
     Err(Error::shape(format!("tensor `{name}`: expected {rule} = {expected:?}, found {:?}", tensor.shape())))
 }
 
+/// A view with as many axes as `rule` names.
 fn with_axes<'a, D: Dimension>((name, tensor): &'a Named<'_>, rule: &str) -> Result<ArrayView<'a, f32, D>> {
     let view = tensor.view().into_dimensionality();
     view.map_err(|_| Error::shape(format!("tensor `{name}`: expected {rule}, found {:?}", tensor.shape())))
 }
 
+/// A view of a tensor of the shape `expected`, which `rule` says in words.
 fn matrix<'a>(tensor: &'a Named<'_>, rule: &str, expected: [usize; 2]) -> Result<ArrayView2<'a, f32>> {
     expect(tensor, rule, &expected)?;
     with_axes(tensor, rule)
@@ -206,6 +209,7 @@ fn activations(names: &[Vec<u8>], alphas: &[f32], betas: &[f32], dirs: usize, no
 }
 
 impl AttributeProto {
+    /// The error for an attribute that does not keep `rule`.
     fn refused(&self, rule: &str, found: impl std::fmt::Display) -> Error {
         Error::config(format!("attribute `{}`: expected {rule}, found {found}", self.name))
     }
@@ -215,14 +219,17 @@ impl AttributeProto {
         if self.kind == kind as i32 { Ok(()) } else { Err(self.refused(name, format!("an attribute of ONNX type {}", self.kind))) }
     }
 
+    /// The value of a list of texts.
     fn strings(&self) -> Result<&[Vec<u8>]> {
         self.expect(AttributeKind::Strings, "strings").map(|()| self.strings.as_slice())
     }
 
+    /// The value of a list of numbers.
     fn floats(&self) -> Result<&[f32]> {
         self.expect(AttributeKind::Floats, "floats").map(|()| self.floats.as_slice())
     }
 
+    /// The value of a number above 0.
     fn bound(&self) -> Result<f32> {
         self.expect(AttributeKind::Float, "a float")?;
         if self.f > 0.0 { Ok(self.f) } else { Err(self.refused("a bound above 0", self.f)) }
@@ -235,11 +242,13 @@ impl AttributeProto {
         Direction::from_name(&name.to_ascii_lowercase()).ok_or_else(|| self.refused("forward, reverse or bidirectional", format!("`{name}`")))
     }
 
+    /// The value of a whole number of 1 or more.
     fn size(&self) -> Result<usize> {
         self.expect(AttributeKind::Int, "an int")?;
         usize::try_from(self.i).ok().filter(|&size| size > 0).ok_or_else(|| self.refused("1 or more", self.i))
     }
 
+    /// The value of a whole number that stands for false or true.
     fn flag(&self) -> Result<bool> {
         self.expect(AttributeKind::Int, "an int")?;
         if self.i == 0 || self.i == 1 { Ok(self.i == 1) } else { Err(self.refused("0 or 1", self.i)) }

@@ -16,7 +16,7 @@ use prost::Message;
 
 use self::graph::{Maker, Names};
 pub(crate) use self::lstm::RunTimeWeights;
-use self::lstm::{LstmAttributes, Named, OnnxWeights};
+use self::lstm::{LstmAttributes, OnnxWeights};
 use self::ports::{INPUT_ROLES, NodeSizes, OUTPUT_ROLES, Role};
 use self::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::error::{Error, Result};
@@ -28,6 +28,9 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=10;
 
 /// Versions of the operator set; within them `LSTM` changed by its attribute `layout` and by element types only.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
+
+/// How many weights all nodes together may have for each byte of the file; at most one, where no two nodes share weights.
+const WEIGHTS_PER_BYTE: usize = 16;
 
 /// Reads an ONNX model.
 pub(crate) fn read(bytes: &[u8]) -> Result<Network> {
@@ -42,7 +45,15 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Network> {
         return Err(Error::format("graph: expected at least one output, found none"));
     }
     let mut notes = vec![made_by(&model, opset)];
-    let mut reader = Reader { names: Names::new(graph)?, opset, constants: BTreeMap::new(), notes: Vec::new(), uses: BTreeMap::new() };
+    let mut reader = Reader {
+        names: Names::new(graph)?,
+        opset,
+        constants: BTreeMap::new(),
+        notes: Vec::new(),
+        converted: BTreeSet::new(),
+        budget: bytes.len().saturating_mul(WEIGHTS_PER_BYTE),
+        uses: BTreeMap::new(),
+    };
     let mut nodes = Vec::with_capacity(lstms.len());
     for (name, proto) in node_names(&lstms).into_iter().zip(&lstms) {
         let prefix = if lstms.len() == 1 { String::new() } else { format!("{name}.") };
@@ -151,11 +162,16 @@ struct Reader<'a> {
     opset: i64,
     constants: BTreeMap<String, Tensor>,
     notes: Vec<String>,
+    /// constants on whose conversion there is a note
+    converted: BTreeSet<&'a str>,
+    /// how many more weights the nodes may have
+    budget: usize,
     /// what is done with a tensor, by the first node that does something with it
     uses: BTreeMap<&'a str, (Arc<NodeSizes>, Role)>,
 }
 
 impl<'a> Reader<'a> {
+    /// The node `proto`, called `name`; `prefix` goes before the names of its axes.
     fn node(&mut self, name: &str, prefix: String, proto: &'a NodeProto) -> Result<LstmNode> {
         let (num_inputs, num_outputs) = (proto.input.len(), proto.output.len());
         if num_inputs > INPUT_ROLES.len() || num_outputs > OUTPUT_ROLES.len() {
@@ -187,10 +203,15 @@ impl<'a> Reader<'a> {
         }
         let output = |number: usize| proto.output.get(number).map(String::as_str).filter(|name| !name.is_empty());
         let sizes = Arc::new(sizes);
-        let made = (0..OUTPUT_ROLES.len()).map(|number| (output(number), OUTPUT_ROLES[number]));
-        for (root, role) in roots.into_iter().zip(INPUT_ROLES).chain(made) {
+        for (root, role) in roots.into_iter().zip(INPUT_ROLES) {
             if let Some(root) = root {
                 self.uses.entry(root).or_insert_with(|| (sizes.clone(), role));
+            }
+        }
+        for (number, role) in OUTPUT_ROLES.into_iter().enumerate() {
+            if let Some(root) = output(number) {
+                // Its maker knows a tensor better than a reader that came before.
+                self.uses.insert(root, (sizes.clone(), role));
             }
         }
         let public = |root: &'a str| self.names.public(root).to_owned();
@@ -214,32 +235,41 @@ impl<'a> Reader<'a> {
         if let Some(root) = all().find(|root| self.names.maker(root) == Some(Maker::Lstm)) {
             return Err(Error::config(format!("tensor `{root}`: expected weights from the file or the call, found the output of an LSTM node")));
         }
-        if all().any(|root| self.names.constant(root).is_none()) {
-            for root in all() {
-                self.keep_float32(root)?;
-            }
-            let [w, r] = [w, r].map(str::to_owned);
-            return Ok(Weights::RunTime(RunTimeWeights { attributes, w, r, b: b.map(str::to_owned), p: p.map(str::to_owned) }));
+        let b_array = b.map(|b| self.float32(b)).transpose()?.flatten();
+        let p_array = p.map(|p| self.float32(p)).transpose()?.flatten();
+        if let (Some(w_array), Some(r_array)) = (self.float32(w)?, self.float32(r)?)
+            && b.is_some() == b_array.is_some()
+            && p.is_some() == p_array.is_some()
+        {
+            let w = (w, w_array.view());
+            let r = (r, r_array.view());
+            let b = b.zip(b_array.as_ref().map(|array| array.view()));
+            let p = p.zip(p_array.as_ref().map(|array| array.view()));
+            let lstm = attributes.lstm(&OnnxWeights { w, r, b, p })?;
+            self.spend(lstm.config().num_parameters())?;
+            return Ok(Weights::Constant(Arc::new(lstm)));
         }
-        let mut arrays = Vec::new();
         for root in all() {
-            let array = self.float32(root)?;
-            arrays.extend(array.map(|array| (root, array)));
+            self.keep_float32(root)?;
         }
-        let find = |root: &'a str| -> Option<Named<'_>> { arrays.iter().find(|(name, _)| *name == root).map(|(name, array)| (*name, array.view())) };
-        let (Some(w), Some(r)) = (find(w), find(r)) else {
-            return Err(Error::format(format!("tensors `{w}` and `{r}`: expected constants, found none")));
-        };
-        let lstm = attributes.lstm(&OnnxWeights { w, r, b: b.and_then(find), p: p.and_then(find) })?;
-        Ok(Weights::Constant(Arc::new(lstm)))
+        let [w, r] = [w, r].map(str::to_owned);
+        Ok(Weights::RunTime(RunTimeWeights { attributes, w, r, b: b.map(str::to_owned), p: p.map(str::to_owned) }))
+    }
+
+    /// Counts the weights of one more node, of which each has a copy: a small file in which many nodes share large weights must not fill the memory.
+    fn spend(&mut self, num_parameters: usize) -> Result<()> {
+        self.budget = self.budget.checked_sub(num_parameters).ok_or_else(|| {
+            Error::config(format!("weights: expected no more than {WEIGHTS_PER_BYTE} numbers for each byte of the file, found nodes that share more"))
+        })?;
+        Ok(())
     }
 
     /// The constant `root` as `float32`, with a note where it is of another type; `None` where it is not a constant.
-    fn float32(&mut self, root: &str) -> Result<Option<ArrayD<f32>>> {
+    fn float32(&mut self, root: &'a str) -> Result<Option<ArrayD<f32>>> {
         let Some(proto) = self.names.constant(root) else { return Ok(None) };
         let array = tensor::float32(root, proto)?;
         if let Some(note) = conversion(root, proto)
-            && !self.notes.contains(&note)
+            && self.converted.insert(root)
         {
             self.notes.push(note);
         }
@@ -247,23 +277,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps the tensor `root` for the calls, if it is a constant.
-    fn keep_float32(&mut self, root: &str) -> Result<()> {
-        if let Some(array) = self.float32(root)? {
-            self.keep(root, array.into())?;
+    fn keep_float32(&mut self, root: &'a str) -> Result<()> {
+        if !matches!(self.constants.get(root), Some(Tensor::F32(_)))
+            && let Some(array) = self.float32(root)?
+        {
+            self.constants.insert(root.to_owned(), array.into());
         }
         Ok(())
     }
 
     /// Keeps the sequence lengths `root` for the calls, if they are a constant.
     fn keep_sequence_lens(&mut self, root: &str) -> Result<()> {
-        match self.names.constant(root).map(|proto| tensor::decode(root, proto)).transpose()? {
-            None => Ok(()),
-            Some(lens @ (Tensor::I32(_) | Tensor::I64(_))) => self.keep(root, lens),
-            Some(other) => Err(Error::shape(format!("tensor `{root}`: expected int32 or int64, found {}", other.view().element_type()))),
+        let Some(proto) = self.names.constant(root) else { return Ok(()) };
+        let tensor = tensor::decode(root, proto)?;
+        if !matches!(tensor, Tensor::I32(_) | Tensor::I64(_)) {
+            return Err(Error::shape(format!("tensor `{root}`: expected int32 or int64, found {}", tensor.view().element_type())));
         }
-    }
-
-    fn keep(&mut self, root: &str, tensor: Tensor) -> Result<()> {
         self.constants.insert(root.to_owned(), tensor);
         Ok(())
     }

@@ -7,13 +7,19 @@ use super::proto::TensorProto;
 use crate::error::{Error, Result};
 use crate::tensor::{ElementType, Tensor};
 
-/// `TensorProto.DataType` of the element types that are read.
+/// `TensorProto.DataType` of `float32`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType` of `uint8`.
 pub(super) const UINT8: i32 = 2;
+/// `TensorProto.DataType` of `int32`.
 pub(super) const INT32: i32 = 6;
+/// `TensorProto.DataType` of `int64`.
 pub(super) const INT64: i32 = 7;
+/// `TensorProto.DataType` of `float16`.
 pub(super) const FLOAT16: i32 = 10;
+/// `TensorProto.DataType` of `float64`.
 pub(super) const DOUBLE: i32 = 11;
+/// `TensorProto.DataType` of `bfloat16`.
 pub(super) const BFLOAT16: i32 = 16;
 
 /// `TensorProto.DataLocation.EXTERNAL`
