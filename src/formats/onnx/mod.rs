@@ -94,9 +94,9 @@ fn opset(model: &ModelProto) -> Result<i64> {
     if !IR_VERSIONS.contains(&model.ir_version) {
         return Err(Error::config(format!("ONNX IR version: expected {} to {}, found {}", IR_VERSIONS.start(), IR_VERSIONS.end(), model.ir_version)));
     }
-    let mut versions = model.opset_import.iter().filter(|set| is_onnx(&set.domain)).map(|set| set.version);
+    let versions = model.opset_import.iter().filter(|set| is_onnx(&set.domain)).map(|set| set.version);
     // The specification binds nodes to the highest version of their set.
-    let opset = versions.by_ref().max().ok_or_else(|| {
+    let opset = versions.max().ok_or_else(|| {
         let domains: Vec<_> = model.opset_import.iter().map(|set| format!("`{}`", set.domain)).collect();
         Error::config(format!("ONNX operator sets: expected that of domain `ai.onnx`, found only {}", domains.join(", ")))
     })?;
@@ -235,25 +235,24 @@ impl<'a> Reader<'a> {
         if let Some(root) = all().find(|root| self.names.maker(root) == Some(Maker::Lstm)) {
             return Err(Error::config(format!("tensor `{root}`: expected weights from the file or the call, found the output of an LSTM node")));
         }
-        let b_array = b.map(|b| self.float32(b)).transpose()?.flatten();
-        let p_array = p.map(|p| self.float32(p)).transpose()?.flatten();
-        if let (Some(w_array), Some(r_array)) = (self.float32(w)?, self.float32(r)?)
-            && b.is_some() == b_array.is_some()
-            && p.is_some() == p_array.is_some()
-        {
-            let w = (w, w_array.view());
-            let r = (r, r_array.view());
-            let b = b.zip(b_array.as_ref().map(|array| array.view()));
-            let p = p.zip(p_array.as_ref().map(|array| array.view()));
-            let lstm = attributes.lstm(&OnnxWeights { w, r, b, p })?;
-            self.spend(lstm.config().num_parameters())?;
-            return Ok(Weights::Constant(Arc::new(lstm)));
+        if all().any(|root| self.names.constant(root).is_none()) {
+            for root in all() {
+                self.keep_float32(root)?;
+            }
+            let [w, r] = [w, r].map(str::to_owned);
+            return Ok(Weights::RunTime(RunTimeWeights { attributes, w, r, b: b.map(str::to_owned), p: p.map(str::to_owned) }));
         }
-        for root in all() {
-            self.keep_float32(root)?;
-        }
-        let [w, r] = [w, r].map(str::to_owned);
-        Ok(Weights::RunTime(RunTimeWeights { attributes, w, r, b: b.map(str::to_owned), p: p.map(str::to_owned) }))
+        let (w_array, r_array) = (self.constant(w)?, self.constant(r)?);
+        let b_array = b.map(|b| self.constant(b)).transpose()?;
+        let p_array = p.map(|p| self.constant(p)).transpose()?;
+        let lstm = attributes.lstm(&OnnxWeights {
+            w: (w, w_array.view()),
+            r: (r, r_array.view()),
+            b: b.zip(b_array.as_ref().map(|array| array.view())),
+            p: p.zip(p_array.as_ref().map(|array| array.view())),
+        })?;
+        self.spend(lstm.config().num_parameters())?;
+        Ok(Weights::Constant(Arc::new(lstm)))
     }
 
     /// Counts the weights of one more node, of which each has a copy: a small file in which many nodes share large weights must not fill the memory.
@@ -264,23 +263,22 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The constant `root` as `float32`, with a note where it is of another type; `None` where it is not a constant.
-    fn float32(&mut self, root: &'a str) -> Result<Option<ArrayD<f32>>> {
-        let Some(proto) = self.names.constant(root) else { return Ok(None) };
+    /// The constant `root` as `float32`, with a note where it is of another type.
+    fn constant(&mut self, root: &'a str) -> Result<ArrayD<f32>> {
+        let proto = self.names.constant(root).ok_or_else(|| Error::format(format!("tensor `{root}`: expected a constant, found none")))?;
         let array = tensor::float32(root, proto)?;
         if let Some(note) = conversion(root, proto)
             && self.converted.insert(root)
         {
             self.notes.push(note);
         }
-        Ok(Some(array))
+        Ok(array)
     }
 
     /// Keeps the tensor `root` for the calls, if it is a constant.
     fn keep_float32(&mut self, root: &'a str) -> Result<()> {
-        if !matches!(self.constants.get(root), Some(Tensor::F32(_)))
-            && let Some(array) = self.float32(root)?
-        {
+        if self.names.constant(root).is_some() && !matches!(self.constants.get(root), Some(Tensor::F32(_))) {
+            let array = self.constant(root)?;
             self.constants.insert(root.to_owned(), array.into());
         }
         Ok(())
@@ -288,6 +286,9 @@ impl<'a> Reader<'a> {
 
     /// Keeps the sequence lengths `root` for the calls, if they are a constant.
     fn keep_sequence_lens(&mut self, root: &str) -> Result<()> {
+        if matches!(self.constants.get(root), Some(Tensor::I32(_) | Tensor::I64(_))) {
+            return Ok(());
+        }
         let Some(proto) = self.names.constant(root) else { return Ok(()) };
         let tensor = tensor::decode(root, proto)?;
         if !matches!(tensor, Tensor::I32(_) | Tensor::I64(_)) {

@@ -1,6 +1,6 @@
 //! `ValueInfoProto` -> [`Port`].
 
-use super::proto::ValueInfoProto;
+use super::proto::{DimensionProto, ValueInfoProto};
 use super::tensor::{element_type, type_name};
 use crate::error::{Error, Result};
 use crate::network::{AxisSize, Layout, Port};
@@ -99,7 +99,7 @@ pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, 
             };
             // Exporters write 0 and -1 for an axis whose size they do not know.
             let size = |value: Option<i64>| value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0);
-            let axis = |(axis, dim): (usize, &super::proto::DimensionProto)| match (size(dim.dim_value), &dim.dim_param) {
+            let axis = |(axis, dim): (usize, &DimensionProto)| match (size(dim.dim_value), &dim.dim_param) {
                 (Some(size), _) => AxisSize::Fixed(size),
                 (None, Some(param)) if !param.is_empty() => AxisSize::Named(param.clone()),
                 (None, _) => unnamed(axis),
