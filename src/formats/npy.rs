@@ -1,1 +1,320 @@
 //! The npy format of NumPy: reading and writing one array.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ndarray::{ArrayD, IxDyn, ShapeBuilder};
+use ndarray_npy::WriteNpyExt;
+use ndarray_npy::npy::header::Header;
+
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// NumPy's own limit (`max_header_size`), many times what an array of numbers needs.
+const MAX_HEADER_BYTES: usize = 10_000;
+
+/// A dictionary with a shape has two, one with a structured type a few more; the header's parser takes time exponential in their depth.
+const MAX_HEADER_BRACKETS: usize = 8;
+
+/// Reads an array of float32, float64, int32, int64 or uint8, little-endian, in C or Fortran order. The result is row-major.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is not
+/// npy, or shorter or longer than its header says, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where its elements are of another type.
+pub fn read(path: &Path) -> Result<Tensor> {
+    let bytes = fs::read(path).map_err(|error| Error::io(path, "read", error))?;
+    parse(&bytes).map_err(|error| error.within(path.display()))
+}
+
+/// Writes `tensor`, row-major. An existing file is replaced in one step, so that neither a failure nor an interruption leaves half a file.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) names the path.
+pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
+    let bytes = match tensor {
+        Tensor::F32(array) => to_bytes(array),
+        Tensor::F64(array) => to_bytes(array),
+        Tensor::I32(array) => to_bytes(array),
+        Tensor::I64(array) => to_bytes(array),
+        Tensor::U8(array) => to_bytes(array),
+    };
+    bytes.and_then(|bytes| replace(path, &bytes)).map_err(|error| Error::io(path, "write", error))
+}
+
+/// The array in an npy file. Allocates nothing that a size in the header claims before the file's length bears it out.
+fn parse(bytes: &[u8]) -> Result<Tensor> {
+    let (header, data) = header(bytes)?;
+    let descr = header.type_descriptor.as_string().map(String::as_str).unwrap_or_default();
+    let expected = "element type: expected float32, float64, int32, int64 or uint8";
+    if descr.starts_with('>') && !descr.ends_with("u1") {
+        return Err(Error::shape(format!("{expected}, little-endian, found big-endian {} (`{descr}`)", type_name(descr))));
+    }
+    match descr.trim_start_matches(['<', '>', '|', '=']) {
+        "f4" => elements(&header, data, f32::from_le_bytes).map(Tensor::F32),
+        "f8" => elements(&header, data, f64::from_le_bytes).map(Tensor::F64),
+        "i4" => elements(&header, data, i32::from_le_bytes).map(Tensor::I32),
+        "i8" => elements(&header, data, i64::from_le_bytes).map(Tensor::I64),
+        "u1" => elements(&header, data, u8::from_le_bytes).map(Tensor::U8),
+        "" => Err(Error::shape(format!("{expected}, found a structured type"))),
+        _ => Err(Error::shape(format!("{expected}, found {} (`{descr}`)", type_name(descr)))),
+    }
+}
+
+/// The header and the bytes after it. What could make the parser of the header allocate or recurse without bound is refused before.
+fn header(bytes: &[u8]) -> Result<(Header, &[u8])> {
+    if bytes.is_empty() {
+        return Err(Error::format("expected an npy array, found an empty file"));
+    }
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Err(Error::format("expected an npy array, found a zip archive; an npz file has to be unpacked"));
+    }
+    if !bytes.starts_with(&MAGIC[..MAGIC.len().min(bytes.len())]) {
+        return Err(Error::format("expected an npy array, which starts with \\x93NUMPY, found another kind of file"));
+    }
+    let truncated = || Error::format(format!("npy header: file ends after {} bytes", bytes.len()));
+    let major = *bytes.get(MAGIC.len()).ok_or_else(truncated)?;
+    let prefix_len = MAGIC.len() + if major == 1 { 4 } else { 6 };
+    let prefix = bytes.get(..prefix_len).ok_or_else(truncated)?;
+    let header_len = prefix[MAGIC.len() + 2..].iter().rev().fold(0, |len, &byte| len << 8 | usize::from(byte));
+    if header_len > MAX_HEADER_BYTES {
+        return Err(Error::format(format!("npy header: expected at most {MAX_HEADER_BYTES} bytes, found a length of {header_len}")));
+    }
+    let text = bytes.get(prefix_len..prefix_len + header_len).ok_or_else(truncated)?;
+    if text.iter().filter(|byte| b"([{".contains(byte)).count() > MAX_HEADER_BRACKETS {
+        return Err(Error::format(format!("npy header: expected at most {MAX_HEADER_BRACKETS} brackets, found more")));
+    }
+    let header = Header::from_reader(&mut &bytes[..prefix_len + header_len])
+        .map_err(|error| Error::format(format!("npy header: {}", one_line(&error.to_string()))).with_source(error))?;
+    Ok((header, &bytes[prefix_len + header_len..]))
+}
+
+/// The elements in the header's shape, made row-major.
+fn elements<A: Clone, const BYTES: usize>(header: &Header, data: &[u8], element: fn([u8; BYTES]) -> A) -> Result<ArrayD<A>> {
+    let shape = &header.shape;
+    let needed = shape.iter().try_fold(BYTES, |bytes, &axis| bytes.checked_mul(axis));
+    let needed = needed.ok_or_else(|| Error::format(format!("npy header: shape {shape:?} is larger than any file")))?;
+    if needed != data.len() {
+        return Err(Error::format(format!("npy data: expected {needed} bytes for shape {shape:?}, found {}", data.len())));
+    }
+    let (chunks, _) = data.as_chunks::<BYTES>();
+    let values = chunks.iter().map(|&chunk| element(chunk)).collect();
+    let array = ArrayD::from_shape_vec(IxDyn(shape).set_f(header.layout.is_fortran()), values)
+        .map_err(|error| Error::format(format!("npy header: shape {shape:?}: {error}")).with_source(error))?;
+    Ok(if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
+}
+
+/// NumPy's name of a type that this crate does not read.
+fn type_name(descr: &str) -> &str {
+    match descr.trim_start_matches(['<', '>', '|', '=']) {
+        "b1" => "bool",
+        "i1" => "int8",
+        "i2" => "int16",
+        "i4" => "int32",
+        "i8" => "int64",
+        "u2" => "uint16",
+        "u4" => "uint32",
+        "u8" => "uint64",
+        "f2" => "float16",
+        "f4" => "float32",
+        "f8" => "float64",
+        "c8" => "complex64",
+        "c16" => "complex128",
+        "O" => "Python objects",
+        _ => "another type",
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn to_bytes<A: ndarray_npy::WritableElement + Clone>(array: &ArrayD<A>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    array.as_standard_layout().write_npy(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// Puts `bytes` at `path` by way of a temporary file beside it. What is there and is no file (a pipe, a device) is written to directly.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, bytes);
+    }
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let temporary = temporary_beside(&target)?;
+    let written = OpenOptions::new().write(true).create_new(true).open(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.flush()
+    });
+    let renamed = written.and_then(|()| fs::rename(&temporary, &target));
+    if renamed.is_err() {
+        // The first error is the one to report; there may be no temporary file at all.
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed
+}
+
+fn temporary_beside(target: &Path) -> io::Result<PathBuf> {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"))?;
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    Ok(target.with_file_name(format!(".{}.{}.{number}.tmp", name.to_string_lossy(), std::process::id())))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, arr0, array};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    /// An npy file of version 1.0 with this dictionary and data.
+    fn file(dictionary: &str, data: &[u8]) -> Vec<u8> {
+        let text = format!("{dictionary}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend(u16::try_from(text.len()).unwrap().to_le_bytes());
+        bytes.extend(text.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    fn with_shape(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+        file(&format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"), data)
+    }
+
+    fn fails(bytes: &[u8], kind: ErrorKind, text: &str) {
+        let error = parse(bytes).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn every_type_survives_a_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        let tensors: [Tensor; 7] = [
+            array![[1.5f32, 7.0], [f32::INFINITY, -0.0]].into(),
+            array![[1.5f64, -2.0]].into(),
+            array![i32::MIN, 3].into(),
+            array![i64::MAX, -3].into(),
+            array![0u8, 255].into(),
+            arr0(2.5f32).into(),
+            Array::<f32, _>::zeros((3, 0, 2)).into(),
+        ];
+        for tensor in tensors {
+            write(&path, &tensor).unwrap();
+            assert_eq!(read(&path).unwrap(), tensor);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn fortran_order_and_any_strides_become_row_major() {
+        let bytes = file("{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }", bytemuck::cast_slice(&[1i32, 4, 2, 5, 3, 6]));
+        let Tensor::I32(array) = parse(&bytes).unwrap() else { panic!("not int32") };
+        assert!(array.is_standard_layout());
+        assert_eq!(array, array![[1, 2, 3], [4, 5, 6]].into_dyn());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        let transposed = Tensor::I32(array.reversed_axes());
+        write(&path, &transposed).unwrap();
+        assert_eq!(read(&path).unwrap(), transposed);
+        assert!(fs::read(&path).unwrap().windows(5).any(|window| window == b"False"));
+    }
+
+    #[test]
+    fn what_is_not_npy_is_said_so() {
+        fails(b"", ErrorKind::Format, "empty file");
+        fails(b"hello", ErrorKind::Format, "another kind of file");
+        fails(b"PK\x03\x04npz", ErrorKind::Format, "npz");
+        fails(b"\x93NUM", ErrorKind::Format, "ends after 4 bytes");
+        fails(b"\x93NUMPY\x01\x00\x40", ErrorKind::Format, "ends after 9 bytes");
+        fails(b"\x93NUMPY\x01\x00\x40\x00{'descr'", ErrorKind::Format, "ends after");
+        fails(b"\x93NUMPY\x02\x00\xff\xff\xff\xff", ErrorKind::Format, "a length of 4294967295");
+        fails(b"\x93NUMPY\x09\x00\x01\x00\x00\x00\n", ErrorKind::Format, "version");
+        fails(&file("", b""), ErrorKind::Format, "npy header");
+        fails(&file("[1, 2]", b""), ErrorKind::Format, "not a dict");
+        fails(&file("{'descr': '<f4'}", b""), ErrorKind::Format, "missing key");
+        fails(&file(&"(".repeat(9_000), b""), ErrorKind::Format, "brackets");
+    }
+
+    #[test]
+    fn sizes_that_lie_are_refused_without_an_allocation() {
+        fails(&with_shape("<f4", "(3,)", &[0; 8]), ErrorKind::Format, "expected 12 bytes for shape [3], found 8");
+        fails(&with_shape("<f4", "(1,)", &[0; 5]), ErrorKind::Format, "expected 4 bytes for shape [1], found 5");
+        fails(&with_shape("<f4", "()", &[]), ErrorKind::Format, "expected 4 bytes");
+        fails(&with_shape("<f4", "(1000000000000,)", &[0; 4]), ErrorKind::Format, "expected 4000000000000 bytes");
+        fails(&with_shape("<f4", "(4294967296, 4294967296)", &[]), ErrorKind::Format, "larger than any file");
+        fails(&with_shape("<f4", "(0, 4611686018427387904, 16)", &[]), ErrorKind::Format, "shape");
+        fails(&with_shape("<f4", "(99999999999999999999999,)", &[]), ErrorKind::Format, "shape");
+        fails(&with_shape("<f4", "(-1,)", &[]), ErrorKind::Format, "shape");
+    }
+
+    #[test]
+    fn other_types_are_named() {
+        fails(&with_shape("<f2", "(1,)", &[0; 2]), ErrorKind::Shape, "found float16");
+        fails(&with_shape("|b1", "(1,)", &[0; 1]), ErrorKind::Shape, "found bool");
+        fails(&with_shape(">f4", "(1,)", &[0; 4]), ErrorKind::Shape, "found big-endian float32 (`>f4`)");
+        fails(&with_shape("|O", "(1,)", &[0; 4]), ErrorKind::Shape, "found Python objects");
+        fails(&file("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", &[0; 4]), ErrorKind::Shape, "structured");
+    }
+
+    #[test]
+    fn io_errors_name_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensor = Tensor::from(array![1.0f32]);
+        for path in [folder.path().join("missing/x.npy"), folder.path().to_owned(), PathBuf::from("/")] {
+            let error = write(&path, &tensor).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+        }
+        let error = read(&folder.path().join("none.npy")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("none.npy: cannot read"), "{error}");
+        fs::write(folder.path().join("bad.npy"), b"bad").unwrap();
+        assert!(read(&folder.path().join("bad.npy")).unwrap_err().to_string().contains("bad.npy: expected an npy array"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link_and_a_device_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target.npy"), folder.path().join("link.npy"));
+        let tensor = Tensor::from(array![1.0f32]);
+        fs::write(&target, b"old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write(&link, &tensor).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(read(&target).unwrap(), tensor);
+        write(Path::new("/dev/null"), &tensor).unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    proptest! {
+        #[test]
+        fn no_mutation_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut in any::<prop::sample::Index>()) {
+            let mut bytes = Vec::new();
+            array![[1.0f32, 2.0], [3.0, 4.0]].write_npy(&mut bytes).unwrap();
+            let whole = bytes.clone();
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            let _ = parse(&bytes);
+            let _ = parse(&bytes[..cut.index(bytes.len())]);
+            prop_assert!(parse(&whole[..cut.index(whole.len())]).is_err());
+        }
+
+        #[test]
+        fn no_dictionary_panics(text in "[{}()\\[\\]'a-z0-9:,<>|.+eEj \\\\-]{0,60}", value in "[-()0-9jeE+.,xXbo'\\\\ ]{0,20}") {
+            let _ = parse(&file(&text, &[0; 8]));
+            let _ = parse(&file(&format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {value}}}"), &[0; 8]));
+        }
+    }
+}
