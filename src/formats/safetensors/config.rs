@@ -1,0 +1,236 @@
+//! The configuration of an LSTM as JSON: the arguments of `torch.nn.LSTM`, and what this crate has beyond them.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::network::{Activation, CellActivations, Direction, LstmConfig};
+
+/// Arguments of `torch.nn.LSTM` that change nothing in inference.
+const IGNORED: [&str; 3] = ["dropout", "device", "dtype"];
+
+/// Reads the configuration and whether inputs have the batch axis first, from the JSON text of the metadata key `lstm` or of `--config`.
+///
+/// Keys as in `torch.nn.LSTM`: `input_size`, `hidden_size`, `num_layers`, `bias`, `batch_first`, `bidirectional`, `proj_size`; and
+/// `direction` (in place of `bidirectional`), `peepholes`, `input_forget`, `clip`, `cell_clip`, `proj_clip`, `layer_norm` (epsilon),
+/// `activations` (one or two lists of gate, candidate, output; each a name in ONNX or `{"name", "alpha", "beta"}`).
+pub(crate) fn parse_config(json: &str) -> Result<(LstmConfig, bool)> {
+    parse(json).map_err(|error| error.within("configuration"))
+}
+
+/// As [`parse_config`], without a subject in front of the errors.
+pub(super) fn parse(json: &str) -> Result<(LstmConfig, bool)> {
+    let value: Value = serde_json::from_str(json).map_err(|error| Error::config(format!("not JSON: {error}")).with_source(error))?;
+    let Value::Object(mut object) = value else {
+        return Err(Error::config(r#"expected a JSON object such as {"input_size": 16, "hidden_size": 32}"#));
+    };
+    let mut config = LstmConfig::new(required(&mut object, "input_size")?, required(&mut object, "hidden_size")?);
+    config.num_layers = take(&mut object, "num_layers")?.unwrap_or(1);
+    config.bias = take(&mut object, "bias")?.unwrap_or(true);
+    let batch_first = take(&mut object, "batch_first")?.unwrap_or(false);
+    config.direction = direction(&mut object)?;
+    config.proj_size = take(&mut object, "proj_size")?.filter(|&size: &usize| size != 0);
+    config.peepholes = take(&mut object, "peepholes")?.unwrap_or(false);
+    config.input_forget = take(&mut object, "input_forget")?.unwrap_or(false);
+    config.layer_norm = take(&mut object, "layer_norm")?;
+    config.clip = take(&mut object, "clip")?;
+    config.cell_clip = take(&mut object, "cell_clip")?;
+    config.proj_clip = take(&mut object, "proj_clip")?;
+    if let Some(lists) = take::<Vec<Vec<ActivationEntry>>>(&mut object, "activations")? {
+        config.activations = activations(&lists, config.num_directions())?;
+    }
+    for key in IGNORED {
+        object.remove(key);
+    }
+    if !object.is_empty() {
+        let keys: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
+        return Err(Error::config(format!("unknown key {}", keys.join(", "))));
+    }
+    config.validate()?;
+    Ok((config, batch_first))
+}
+
+/// Names of the fields in which two configurations differ.
+pub(super) fn differences(a: (&LstmConfig, bool), b: (&LstmConfig, bool)) -> Vec<&'static str> {
+    let ((a, a_batch_first), (b, b_batch_first)) = (a, b);
+    let dirs = a.num_directions().min(b.num_directions());
+    let fields = [
+        ("input_size", a.input_size == b.input_size),
+        ("hidden_size", a.hidden_size == b.hidden_size),
+        ("num_layers", a.num_layers == b.num_layers),
+        ("direction", a.direction == b.direction),
+        ("proj_size", a.proj_size == b.proj_size),
+        ("bias", a.bias == b.bias),
+        ("batch_first", a_batch_first == b_batch_first),
+        ("peepholes", a.peepholes == b.peepholes),
+        ("layer_norm", a.layer_norm == b.layer_norm),
+        ("input_forget", a.input_forget == b.input_forget),
+        ("activations", a.activations[..dirs] == b.activations[..dirs]),
+        ("clip", a.clip == b.clip),
+        ("cell_clip", a.cell_clip == b.cell_clip),
+        ("proj_clip", a.proj_clip == b.proj_clip),
+    ];
+    fields.into_iter().filter(|(_, equal)| !equal).map(|(name, _)| name).collect()
+}
+
+/// Takes the value of `key` out; null counts as absent.
+fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
+    let Some(value) = object.remove(key) else { return Ok(None) };
+    serde_json::from_value(value).map_err(|error| Error::config(format!("`{key}`: {error}")).with_source(error))
+}
+
+fn required(object: &mut Map<String, Value>, key: &str) -> Result<usize> {
+    take(object, key)?.ok_or_else(|| Error::config(format!("`{key}`: expected a size, found none")))
+}
+
+fn direction(object: &mut Map<String, Value>) -> Result<Direction> {
+    let bidirectional: bool = take(object, "bidirectional")?.unwrap_or(false);
+    match take::<String>(object, "direction")? {
+        Some(name) => Direction::from_name(&name)
+            .ok_or_else(|| Error::config(format!("`direction`: expected \"forward\", \"reverse\" or \"bidirectional\", found {name:?}"))),
+        None if bidirectional => Ok(Direction::Bidirectional),
+        None => Ok(Direction::Forward),
+    }
+}
+
+/// An activation by name alone, or by name and parameters.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a name or {\"name\", \"alpha\", \"beta\"}")]
+enum ActivationEntry {
+    Name(String),
+    Full(ActivationParameters),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivationParameters {
+    name: String,
+    alpha: Option<f32>,
+    beta: Option<f32>,
+}
+
+impl ActivationEntry {
+    fn resolve(&self) -> Result<Activation> {
+        let (name, alpha, beta) = match self {
+            Self::Name(name) => (name, None, None),
+            Self::Full(full) => (&full.name, full.alpha, full.beta),
+        };
+        let activation = Activation::from_onnx(name)
+            .ok_or_else(|| Error::config(format!("`activations`: expected the name of an ONNX activation, found {name:?}")))?;
+        let (takes_alpha, takes_beta) = activation.takes();
+        for (parameter, given, taken) in [("alpha", alpha, takes_alpha), ("beta", beta, takes_beta)] {
+            if given.is_some() && !taken {
+                return Err(Error::config(format!("`activations`: {} takes no {parameter}, found one", activation.name())));
+            }
+        }
+        let (default_alpha, default_beta) = activation.parameters();
+        Ok(activation.with_parameters(alpha.unwrap_or(default_alpha), beta.unwrap_or(default_beta)))
+    }
+}
+
+/// One list serves every direction, two lists a direction each.
+fn activations(lists: &[Vec<ActivationEntry>], num_directions: usize) -> Result<[CellActivations; 2]> {
+    let cell = |list: &Vec<ActivationEntry>| match list.as_slice() {
+        [gate, candidate, output] => Ok(CellActivations { gate: gate.resolve()?, candidate: candidate.resolve()?, output: output.resolve()? }),
+        other => Err(Error::config(format!("`activations`: expected lists of gate, candidate and output, found a list of {}", other.len()))),
+    };
+    match lists {
+        [both] => Ok([cell(both)?; 2]),
+        [forward, reverse] if num_directions == 2 => Ok([cell(forward)?, cell(reverse)?]),
+        other => {
+            let expected = if num_directions == 2 { "1 or 2 lists" } else { "1 list" };
+            Err(Error::config(format!("`activations`: expected {expected} for {num_directions} direction(s), found {}", other.len())))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn every_key_is_read() {
+        let json = r#"{"input_size": 3, "hidden_size": 5, "num_layers": 2, "bias": false, "batch_first": true, "bidirectional": true,
+            "proj_size": 4, "dropout": 0.5, "device": null, "dtype": "float32", "peepholes": true, "input_forget": true, "clip": 3,
+            "cell_clip": 1.5, "proj_clip": 0.25, "layer_norm": 1e-3,
+            "activations": [["sigmoid", "Tanh", "Softsign"], [{"name": "HardSigmoid", "alpha": 0.5}, {"name": "Elu"}, "Relu"]]}"#;
+        let (config, batch_first) = parse_config(json).unwrap();
+        assert!(batch_first);
+        let hard = Activation::HardSigmoid { alpha: 0.5, beta: 0.5 };
+        let expected = LstmConfig {
+            num_layers: 2,
+            bias: false,
+            direction: Direction::Bidirectional,
+            proj_size: Some(4),
+            peepholes: true,
+            input_forget: true,
+            clip: Some(3.0),
+            cell_clip: Some(1.5),
+            proj_clip: Some(0.25),
+            layer_norm: Some(1e-3),
+            activations: [
+                CellActivations { output: Activation::Softsign, ..CellActivations::default() },
+                CellActivations { gate: hard, candidate: Activation::Elu { alpha: 1.0 }, output: Activation::Relu },
+            ],
+            ..LstmConfig::new(3, 5)
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_absent_is_as_in_pytorch() {
+        assert_eq!(parse_config(r#"{"input_size": 3, "hidden_size": 5, "proj_size": 0}"#).unwrap(), (LstmConfig::new(3, 5), false));
+        let reverse = parse_config(r#"{"input_size": 3, "hidden_size": 5, "bidirectional": true, "direction": "reverse"}"#).unwrap().0;
+        assert_eq!(reverse.direction, Direction::Reverse);
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let cases = [
+            ("{", "configuration: not JSON"),
+            ("[1]", "expected a JSON object"),
+            (r#"{"hidden_size": 5}"#, "`input_size`: expected a size, found none"),
+            (r#"{"input_size": 5}"#, "`hidden_size`: expected a size, found none"),
+            (r#"{"input_size": "5", "hidden_size": 5}"#, "`input_size`: invalid type"),
+            (r#"{"input_size": -5, "hidden_size": 5}"#, "`input_size`: invalid value"),
+            (r#"{"input_size": 5, "hidden_size": 0}"#, "hidden_size: expected 1 to"),
+            (r#"{"input_size": 5, "hidden_size": 5, "num_layers": 9999999}"#, "num_layers: expected 1 to"),
+            (r#"{"input_size": 5, "hidden_size": 5, "proj_clip": 1}"#, "proj_clip: needs a projection"),
+            (r#"{"input_size": 5, "hidden_size": 5, "clip": 0}"#, "clip: expected a bound above 0"),
+            (r#"{"input_size": 5, "hidden_size": 5, "layer_norm": true}"#, "`layer_norm`: invalid type"),
+            (r#"{"input_size": 5, "hidden_size": 5, "num_layer": 2, "bidir": true}"#, "unknown key `bidir`, `num_layer`"),
+            (r#"{"input_size": 5, "hidden_size": 5, "direction": "back"}"#, "found \"back\""),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": ["tanh"]}"#, "`activations`: invalid type"),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [[1, 2, 3]]}"#, "expected a name or"),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [["tanh"]]}"#, "found a list of 1"),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [["a", "b", "c"]]}"#, "found \"a\""),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [["tanh","tanh","tanh"],["tanh","tanh","tanh"]]}"#, "expected 1 list"),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [["tanh","tanh",{"name": "Elu", "beta": 1}]]}"#, "Elu takes no beta"),
+            (r#"{"input_size": 5, "hidden_size": 5, "activations": [["tanh","tanh",{"name": "Elu", "gamma": 1}]]}"#, "expected a name or"),
+        ];
+        for (json, text) in cases {
+            let error = parse_config(json).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{json}");
+            assert!(error.to_string().contains(text), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let (a, mut b) = (LstmConfig::new(3, 5), LstmConfig::new(3, 6));
+        b.clip = Some(1.0);
+        assert_eq!(differences((&a, false), (&b, true)), ["hidden_size", "batch_first", "clip"]);
+        assert!(differences((&a, true), (&a, true)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in r#"\{("(input_size|hidden_size|clip|activations|direction)": ?(-?[0-9eE.]{1,9}|"[a-z]*"|\[\[.{0,9}\]\]|null),?){0,5}\}"#) {
+            let _ = parse_config(&text);
+        }
+    }
+}
