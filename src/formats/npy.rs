@@ -1,4 +1,4 @@
-//! The npy format of NumPy: reading and writing one array.
+//! The npy format of `numpy`: reading and writing one array.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// NumPy's own limit (`max_header_size`), many times what an array of numbers needs.
+/// The limit of `numpy` itself (`max_header_size`), many times what an array of numbers needs.
 const MAX_HEADER_BYTES: usize = 10_000;
 
 /// A dictionary with a shape has two, one with a structured type a few more; the header's parser takes time exponential in their depth.
@@ -107,7 +107,7 @@ fn elements<A: Clone, const BYTES: usize>(header: &Header, data: &[u8], element:
     Ok(if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() })
 }
 
-/// NumPy's name of a type that this crate does not read.
+/// The name in `numpy` of a type that this crate does not read.
 fn type_name(descr: &str) -> &str {
     match descr.trim_start_matches(['<', '>', '|', '=']) {
         "b1" => "bool",

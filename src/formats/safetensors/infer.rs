@@ -5,7 +5,7 @@ use super::{File, list};
 use crate::error::{Error, Result};
 use crate::network::{Direction, GATES, LstmConfig};
 
-/// PyTorch's default; the shapes cannot show another.
+/// The default of `torch.nn.LayerNorm`; the shapes cannot show another.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 
 /// The configuration that the tensors under `prefix` have, as far as it can be seen.
