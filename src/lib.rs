@@ -1,7 +1,9 @@
 //! LSTM networks on any GPU.
 
+pub mod compare;
 mod error;
 pub mod formats;
+pub mod measure;
 mod network;
 mod tensor;
 

@@ -1,0 +1,105 @@
+//! Samples of a quantity, summarised so that one disturbed sample does not move the result.
+
+use std::time::Duration;
+
+/// Order statistics of a set of samples, in the samples' unit.
+///
+/// With `x` the samples in ascending order, counted from 1:
+///
+/// ```text
+/// median = x[(n+1)/2]                       for odd n, the mean of x[n/2] and x[n/2 + 1] for even n
+/// mad    = median of |x[k] - median|        the median absolute deviation, not scaled to a standard deviation
+/// p95    = x[ceil(0.95 * n)]                the nearest rank: always one of the samples
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// how many samples there are
+    pub n: usize,
+    /// the middle
+    pub median: f64,
+    /// the median distance from the median
+    pub mad: f64,
+    /// the smallest
+    pub min: f64,
+    /// the largest
+    pub max: f64,
+    /// the smallest sample that at least 95 % of the samples do not exceed
+    pub p95: f64,
+}
+
+impl Summary {
+    /// Summarises `samples`, in any order; `None` where there are none. NaN sorts above every number.
+    ///
+    /// ```
+    /// let summary = cellgate::measure::Summary::of(&[4.0, 1.0, 2.0]).ok_or("no samples")?;
+    /// assert_eq!((summary.median, summary.mad, summary.min), (2.0, 1.0, 1.0));
+    /// # Ok::<(), &str>(())
+    /// ```
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let sorted = ascending(samples.iter().copied());
+        let (&min, &max) = (sorted.first()?, sorted.last()?);
+        let median = middle(&sorted);
+        let deviations = ascending(sorted.iter().map(|sample| (sample - median).abs()));
+        let rank = (sorted.len() * 95).div_ceil(100);
+        Some(Self { n: sorted.len(), median, mad: middle(&deviations), min, max, p95: sorted[rank - 1] })
+    }
+
+    /// Summarises durations, in seconds; `None` where there are none.
+    pub fn of_durations(samples: &[Duration]) -> Option<Self> {
+        let seconds: Vec<_> = samples.iter().map(Duration::as_secs_f64).collect();
+        Self::of(&seconds)
+    }
+}
+
+fn ascending(samples: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut sorted: Vec<_> = samples.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}
+
+/// The median of samples that are sorted and at least one.
+fn middle(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_samples() {
+        assert_eq!(Summary::of(&[]), None);
+        assert_eq!(Summary::of(&[7.0]), Some(Summary { n: 1, median: 7.0, mad: 0.0, min: 7.0, max: 7.0, p95: 7.0 }));
+        assert_eq!(Summary::of(&[9.0, 5.0]), Some(Summary { n: 2, median: 7.0, mad: 2.0, min: 5.0, max: 9.0, p95: 9.0 }));
+        assert_eq!(Summary::of(&[10.0, 1.0, 2.0]), Some(Summary { n: 3, median: 2.0, mad: 1.0, min: 1.0, max: 10.0, p95: 10.0 }));
+    }
+
+    #[test]
+    fn even_and_odd() {
+        let even = Summary::of(&[8.0, 1.0, 4.0, 2.0]).unwrap();
+        assert_eq!((even.median, even.mad), (3.0, 1.5));
+        let odd = Summary::of(&[1.0, 1.0, 2.0, 2.0, 4.0, 6.0, 9.0]).unwrap();
+        assert_eq!((odd.median, odd.mad), (2.0, 1.0));
+    }
+
+    #[test]
+    fn p95_is_the_nearest_rank() {
+        let p95 = |n: u32| Summary::of(&(1..=n).rev().map(f64::from).collect::<Vec<_>>()).unwrap().p95;
+        assert_eq!([19, 20, 21, 40, 100, 101].map(p95), [19.0, 19.0, 20.0, 38.0, 95.0, 96.0]);
+    }
+
+    #[test]
+    fn one_wild_sample_moves_neither_median_nor_mad() {
+        let calm = Summary::of(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        let wild = Summary::of(&[1.0, 2.0, 3.0, 4.0, 1e9]).unwrap();
+        assert_eq!((calm.median, calm.mad), (wild.median, wild.mad));
+    }
+
+    #[test]
+    fn durations_are_in_seconds() {
+        let summary = Summary::of_durations(&[Duration::from_millis(250), Duration::from_millis(750)]).unwrap();
+        assert_eq!((summary.n, summary.median, summary.mad), (2, 0.5, 0.25));
+        assert_eq!(Summary::of_durations(&[]), None);
+    }
+}
