@@ -1,6 +1,7 @@
 //! LSTM networks on any GPU.
 
 pub mod compare;
+mod cpu;
 mod error;
 pub mod formats;
 pub mod measure;

@@ -1,0 +1,117 @@
+//! The activation functions in float32, over whole slices, so that the choice of the function stands outside the loop.
+
+use crate::network::Activation;
+
+/// Replaces every value by the activation's.
+pub(super) fn apply(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::Sigmoid => each(values, sigmoid),
+        Activation::Tanh => each(values, f32::tanh),
+        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::Affine { alpha, beta } => each(values, |x| alpha * x + beta),
+        Activation::LeakyRelu { alpha } => each(values, |x| if x >= 0.0 { x } else { alpha * x }),
+        Activation::ThresholdedRelu { alpha } => each(values, |x| if x > alpha { x } else { 0.0 }),
+        Activation::ScaledTanh { alpha, beta } => each(values, |x| alpha * (beta * x).tanh()),
+        Activation::HardSigmoid { alpha, beta } => each(values, |x| (alpha * x + beta).clamp(0.0, 1.0)),
+        Activation::Elu { alpha } => each(values, |x| if x >= 0.0 { x } else { alpha * x.exp_m1() }),
+        Activation::Softsign => each(values, softsign),
+        Activation::Softplus => each(values, softplus),
+    }
+}
+
+fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
+    for value in values {
+        *value = function(*value);
+    }
+}
+
+/// 0 and 1 far out, where `exp` overflows to infinity or vanishes.
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The limit at infinity, where the quotient would be NaN.
+fn softsign(x: f32) -> f32 {
+    if x.is_infinite() { x.signum() } else { x / (1.0 + x.abs()) }
+}
+
+/// `log(1 + exp(x))`, in a form whose `exp` cannot overflow.
+fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definitions of [`Activation`], written out in float64.
+    fn definition(activation: Activation, x: f64) -> f64 {
+        let (alpha, beta) = activation.parameters();
+        let (alpha, beta) = (f64::from(alpha), f64::from(beta));
+        match activation {
+            Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Activation::Tanh => x.tanh(),
+            Activation::Relu => x.max(0.0),
+            Activation::Affine { .. } => alpha * x + beta,
+            Activation::LeakyRelu { .. } => x.max(0.0) + alpha * x.min(0.0),
+            Activation::ThresholdedRelu { .. } => x * f64::from(u8::from(x > alpha)),
+            Activation::ScaledTanh { .. } => alpha * (beta * x).tanh(),
+            Activation::HardSigmoid { .. } => (alpha * x + beta).clamp(0.0, 1.0),
+            Activation::Elu { .. } => x.max(0.0) + alpha * (x.min(0.0).exp() - 1.0),
+            Activation::Softsign => x / (1.0 + x.abs()),
+            Activation::Softplus => {
+                if x > 30.0 {
+                    x
+                } else {
+                    (1.0 + x.exp()).ln()
+                }
+            }
+        }
+    }
+
+    const ALL: [Activation; 11] = [
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Relu,
+        Activation::Affine { alpha: 0.75, beta: -0.25 },
+        Activation::LeakyRelu { alpha: 0.01 },
+        Activation::ThresholdedRelu { alpha: 0.5 },
+        Activation::ScaledTanh { alpha: 1.5, beta: 0.5 },
+        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Activation::Elu { alpha: 0.5 },
+        Activation::Softsign,
+        Activation::Softplus,
+    ];
+
+    fn at(activation: Activation, x: f32) -> f32 {
+        let mut values = [x];
+        apply(activation, &mut values);
+        values[0]
+    }
+
+    #[test]
+    fn every_function_follows_its_definition() {
+        for activation in ALL {
+            for step in -4000i16..=4000 {
+                let x = f32::from(step) / 40.0;
+                let (actual, expected) = (f64::from(at(activation, x)), definition(activation, f64::from(x)));
+                assert!((actual - expected).abs() <= 4e-7 * (1.0 + expected.abs()), "{activation} at {x}: {actual}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_are_limits_and_nan_stays() {
+        let limits = |activation| (at(activation, f32::NEG_INFINITY), at(activation, f32::INFINITY));
+        assert_eq!(limits(Activation::Sigmoid), (0.0, 1.0));
+        assert_eq!(limits(Activation::Tanh), (-1.0, 1.0));
+        assert_eq!(limits(Activation::Softsign), (-1.0, 1.0));
+        assert_eq!(limits(Activation::Softplus), (0.0, f32::INFINITY));
+        assert_eq!(limits(Activation::Elu { alpha: 0.5 }), (-0.5, f32::INFINITY));
+        assert_eq!(limits(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }), (0.0, 1.0));
+        for activation in ALL {
+            let passes_nan = !matches!(activation, Activation::ThresholdedRelu { .. });
+            assert_eq!(at(activation, f32::NAN).is_nan(), passes_nan, "{activation}");
+        }
+    }
+}

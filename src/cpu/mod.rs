@@ -1,0 +1,108 @@
+//! The CPU backend: float32, packed weights, blocks of rows on the threads of the current rayon pool.
+//!
+//! A row's result is the same bits whatever the other rows, their number, and the number of threads: every product sums over its inner
+//! axis in an order that depends on that axis alone, and everything else is row by row.
+
+mod activation;
+mod cell;
+mod pack;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Array3, ArrayView3, ArrayViewMut3, Axis, s};
+use rayon::prelude::*;
+
+use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
+use pack::PackedCell;
+use walk::Walk;
+
+/// Fewer rows in a block would be slower than more on one thread: every block goes through all weights at every step.
+const MIN_BLOCK_ROWS: usize = 4;
+
+/// A stack with its weights packed for this backend.
+pub(crate) struct CpuLstm {
+    config: LstmConfig,
+    /// cell `(layer, dir)` is number `layer * D + dir`
+    cells: Vec<PackedCell>,
+}
+
+/// Rows of a call that go through the whole stack together.
+struct Block<'a> {
+    /// `[T, N, I]`
+    x: ArrayView3<'a, f32>,
+    /// `[N]`
+    lens: Vec<usize>,
+    /// `[L*D, N, R]`
+    h: ArrayViewMut3<'a, f32>,
+    /// `[L*D, N, H]`
+    c: ArrayViewMut3<'a, f32>,
+    /// `[T, N, D*R]`, zeros
+    y: ArrayViewMut3<'a, f32>,
+}
+
+impl CpuLstm {
+    /// Packs the weights.
+    #[expect(clippy::needless_pass_by_value, reason = "every backend takes its share of the weights; this one keeps none after packing")]
+    pub(crate) fn new(lstm: Arc<Lstm>) -> Self {
+        let config = lstm.config().clone();
+        let dirs = config.num_directions();
+        let cells = (0..config.num_cells()).map(|number| PackedCell::new(&config, lstm.cell(number / dirs, number % dirs), number % dirs));
+        Self { cells: cells.collect(), config }
+    }
+
+    /// Runs the stack from `state`, which is left as it is after each row's last step, and gives `y [T, N, D*R]`.
+    pub(crate) fn run(&self, call: &LstmCall<'_>, state: &mut LstmState) -> Array3<f32> {
+        let (seq_len, batch) = (call.seq_len(), call.batch());
+        let mut y = Array3::zeros((seq_len, batch, self.config.y_size()));
+        let rows = batch.div_ceil(rayon::current_num_threads()).max(MIN_BLOCK_ROWS);
+        let parts = state.h.axis_chunks_iter_mut(Axis(1), rows).zip(state.c.axis_chunks_iter_mut(Axis(1), rows));
+        let blocks = parts.zip(y.axis_chunks_iter_mut(Axis(1), rows)).enumerate().map(|(number, ((h, c), y))| {
+            let first = number * rows;
+            let end = first + h.len_of(Axis(1));
+            Block { x: call.x.slice(s![.., first..end, ..]), lens: (first..end).map(|n| call.len(n)).collect(), h, c, y }
+        });
+        let blocks: Vec<_> = blocks.collect();
+        blocks.into_par_iter().for_each(|block| self.run_block(block));
+        y
+    }
+
+    /// Every layer in turn, over the steps that any row of the block has.
+    fn run_block(&self, block: Block<'_>) {
+        let Block { x, lens, h: mut h_block, c: mut c_block, mut y } = block;
+        let (rows, dirs, out) = (lens.len(), self.config.num_directions(), self.config.out_size());
+        let seq_len = lens.iter().copied().max().unwrap_or(0);
+        let mut input = flat(x.slice(s![..seq_len, .., ..]));
+        let (mut h, mut c) = (row_major(h_block.view()), row_major(c_block.view()));
+        for layer in 0..self.config.num_layers {
+            let mut output = Array2::zeros((seq_len * rows, self.config.y_size()));
+            let walk = Walk { input: input.view(), lens: &lens, seq_len };
+            let numbers = layer * dirs..(layer + 1) * dirs;
+            let (mut h, mut c) = (h.slice_mut(s![numbers.clone(), .., ..]), c.slice_mut(s![numbers.clone(), .., ..]));
+            let states = h.outer_iter_mut().zip(c.outer_iter_mut()).zip(output.axis_chunks_iter_mut(Axis(1), out));
+            let jobs: Vec<_> = self.cells[numbers].iter().zip(states).enumerate().collect();
+            jobs.into_par_iter().for_each(|(dir, (cell, ((h, c), y)))| cell.walk(walk, self.config.is_reversed(dir), h, c, y));
+            input = output;
+        }
+        h_block.assign(&h);
+        c_block.assign(&c);
+        for (mut y, output) in y.outer_iter_mut().zip(input.axis_chunks_iter(Axis(0), rows)) {
+            y.assign(&output);
+        }
+    }
+}
+
+/// `[T*N, I]`, row `t * N + n`.
+fn flat(x: ArrayView3<'_, f32>) -> Array2<f32> {
+    let (seq_len, rows, features) = x.dim();
+    row_major(x).into_shape_with_order((seq_len * rows, features)).expect("a row-major array can be regrouped")
+}
+
+/// A row-major copy.
+fn row_major(array: ArrayView3<'_, f32>) -> Array3<f32> {
+    let mut copy = Array3::zeros(array.dim());
+    copy.assign(&array);
+    copy
+}
