@@ -5,19 +5,30 @@ use crate::network::{Direction, GATES, LstmConfig};
 /// What a tensor is, without its layer and direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// `weight_ih`: of the layer's input
     WeightIh,
+    /// `weight_hh`: of the hidden state
     WeightHh,
+    /// `bias_ih`
     BiasIh,
+    /// `bias_hh`
     BiasHh,
+    /// `weight_hr`: the projection
     WeightHr,
+    /// `weight_peephole`: rows i, f, o
     Peephole,
+    /// `gamma_ih`: scale of the normalised input product
     GammaIh,
+    /// `gamma_hh`: scale of the normalised recurrent product
     GammaHh,
+    /// `gamma_c`: scale of the normalised cell state
     GammaC,
+    /// `beta_c`: offset of the normalised cell state
     BetaC,
 }
 
 impl Kind {
+    /// Every kind there is.
     pub(super) const ALL: [Self; 10] = [
         Self::WeightIh,
         Self::WeightHh,
@@ -31,6 +42,7 @@ impl Kind {
         Self::BetaC,
     ];
 
+    /// Its name in a file, before the layer.
     fn name(self) -> &'static str {
         match self {
             Self::WeightIh => "weight_ih",
@@ -78,7 +90,9 @@ impl Kind {
 pub(super) struct Key<'a> {
     /// the path of the module in the network, empty or with its last dot
     pub(super) prefix: &'a str,
+    /// what it is
     pub(super) kind: Kind,
+    /// its layer, from 0
     pub(super) layer: usize,
     /// whether the name ends in `_reverse`
     pub(super) reverse: bool,
@@ -100,6 +114,7 @@ impl<'a> Key<'a> {
         Self { prefix, kind, layer, reverse: dir == 1 }
     }
 
+    /// The name in the file.
     pub(super) fn name(&self) -> String {
         format!("{}{}_l{}{}", self.prefix, self.kind.name(), self.layer, if self.reverse { "_reverse" } else { "" })
     }
