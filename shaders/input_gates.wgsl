@@ -1,0 +1,100 @@
+// input_gates.wgsl: the input's part of the pre-activations, for many time steps at once.
+//   gates_x[dir, row, unit, gate] = bias[dir, unit, gate] + sum_k weight_ih[dir, k, unit, gate] * x[x_row[dir] + row, k]
+//   A row is one (t, n); rows of consecutive steps follow each other.
+// Twin:       src/reference/input_gates.rs
+// Dispatch:   (ceil(H / 16), ceil(num_rows / 32), D), once a chunk of time steps
+// Shared mem: 16 * (K_TILE * 8 + K_TILE * 16) = 6144 bytes        Barriers: uniform, 2 a tile of K_TILE
+// Requires:   num_rows >= 1, hidden_size >= 1, input_size >= 1; no divisibility
+
+struct InputGatesParams {
+    num_rows: u32,
+    input_size: u32,
+    hidden_size: u32,
+    weight_base: u32,                     // of direction 0, in vec4; direction 1 follows
+    bias_base: u32,                       // of direction 0, in vec4; direction 1 follows
+    gates_stride: u32,                    // in vec4, from direction to direction
+    x_row_0: u32,                         // first row of `x` for direction 0
+    x_row_1: u32,
+}
+
+@group(0) @binding(0) var<uniform>             params:  InputGatesParams;
+@group(0) @binding(1) var<storage, read>       weights: array<vec4<f32>>;    // weight_ih [D, I, H], bias [D, H]
+@group(0) @binding(2) var<storage, read>       x:       array<f32>;          // [T, N, I]
+@group(0) @binding(3) var<storage, read_write> gates_x: array<vec4<f32>>;    // [D, num_rows, H]
+
+override HAS_BIAS: bool = true;
+
+const K_TILE: u32 = 16u;
+const UNITS: u32 = 16u;                   // of a workgroup, one a thread
+const ROW_QUADS: u32 = 8u;                // of a workgroup, two a thread
+
+var<workgroup> x_tile: array<vec4<f32>, 128>;         // [K_TILE, ROW_QUADS], four rows an element
+var<workgroup> weight_tile: array<vec4<f32>, 256>;    // [K_TILE, UNITS]
+
+fn x_value(row: u32, k: u32, x_row: u32) -> f32 {
+    if (row < params.num_rows && k < params.input_size) {
+        return x[(x_row + row) * params.input_size + k];
+    }
+    return 0.0;
+}
+
+@compute @workgroup_size(64)
+fn input_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let dir = group.z;
+    let x_row = select(params.x_row_0, params.x_row_1, dir == 1u);
+    let weight_base = params.weight_base + dir * params.input_size * params.hidden_size;
+    let group_row = group.y * ROW_QUADS * 4u;
+    let group_unit = group.x * UNITS;
+    let unit_lane = lane % UNITS;
+    let row_lane = lane / UNITS;          // 0 to 3: owns the row quads row_lane and row_lane + 4
+    var sum_0 = mat4x4<f32>();
+    var sum_1 = mat4x4<f32>();
+
+    for (var tile_base = 0u; tile_base < params.input_size; tile_base += K_TILE) {
+        for (var i = lane; i < K_TILE * ROW_QUADS; i += 64u) {
+            // neighbouring threads read neighbouring k of the same rows
+            let k = tile_base + i % K_TILE;
+            let quad = i / K_TILE;
+            let row = group_row + quad * 4u;
+            x_tile[(i % K_TILE) * ROW_QUADS + quad] =
+                vec4<f32>(x_value(row, k, x_row), x_value(row + 1u, k, x_row), x_value(row + 2u, k, x_row), x_value(row + 3u, k, x_row));
+        }
+        for (var i = lane; i < K_TILE * UNITS; i += 64u) {
+            let k = tile_base + i / UNITS;
+            let unit = group_unit + i % UNITS;
+            var weight = vec4<f32>(0.0);
+            if (k < params.input_size && unit < params.hidden_size) {
+                weight = weights[weight_base + k * params.hidden_size + unit];
+            }
+            weight_tile[i] = weight;
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < K_TILE; k++) {
+            let weight = weight_tile[k * UNITS + unit_lane];
+            let rows_0 = x_tile[k * ROW_QUADS + row_lane];
+            let rows_1 = x_tile[k * ROW_QUADS + row_lane + 4u];
+            sum_0 += mat4x4<f32>(weight * rows_0.x, weight * rows_0.y, weight * rows_0.z, weight * rows_0.w);
+            sum_1 += mat4x4<f32>(weight * rows_1.x, weight * rows_1.y, weight * rows_1.z, weight * rows_1.w);
+        }
+        workgroupBarrier();
+    }
+
+    let unit = group_unit + unit_lane;
+    if (unit < params.hidden_size) {
+        var bias = vec4<f32>(0.0);
+        if (HAS_BIAS) {
+            bias = weights[params.bias_base + dir * params.hidden_size + unit];
+        }
+        let gates_base = dir * params.gates_stride + unit;
+        let row_0 = group_row + row_lane * 4u;
+        let row_1 = row_0 + 16u;
+        for (var i = 0u; i < 4u; i++) {
+            if (row_0 + i < params.num_rows) {
+                gates_x[gates_base + (row_0 + i) * params.hidden_size] = sum_0[i] + bias;
+            }
+            if (row_1 + i < params.num_rows) {
+                gates_x[gates_base + (row_1 + i) * params.hidden_size] = sum_1[i] + bias;
+            }
+        }
+    }
+}

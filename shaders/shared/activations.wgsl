@@ -1,0 +1,49 @@
+// activations.wgsl: the eleven activation functions of the ONNX recurrent operators.
+// Twin: src/reference/activation.rs
+// These functions depend on no global declaration.
+//
+// None of them relies on an infinity: exp sees no positive argument except in elu below zero, where it is bounded by 1.
+// The builtin tanh is not used: several drivers return NaN for |x| > 88 or so (gpuweb/gpuweb#4458, tracel-ai/burn#520).
+
+const SIGMOID: u32 = 0u;
+const TANH: u32 = 1u;
+const RELU: u32 = 2u;
+const AFFINE: u32 = 3u;
+const LEAKY_RELU: u32 = 4u;
+const THRESHOLDED_RELU: u32 = 5u;
+const SCALED_TANH: u32 = 6u;
+const HARD_SIGMOID: u32 = 7u;
+const ELU: u32 = 8u;
+const SOFTSIGN: u32 = 9u;
+const SOFTPLUS: u32 = 10u;
+
+// 1 / (1 + exp(-x)), through exp(-|x|)
+fn sigmoid(x: f32) -> f32 {
+    let e = exp(-abs(x));
+    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}
+
+// (1 - exp(-2x)) / (1 + exp(-2x)) for x >= 0, odd
+fn tanh_by_exp(x: f32) -> f32 {
+    let e = exp(-2.0 * abs(x));
+    let magnitude = (1.0 - e) / (1.0 + e);
+    return select(-magnitude, magnitude, x >= 0.0);
+}
+
+// `kind` is an override at every call, so the driver keeps one branch.
+fn activate(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
+    switch kind {
+        case SIGMOID: { return sigmoid(x); }
+        case TANH: { return tanh_by_exp(x); }
+        case RELU: { return select(x, 0.0, x <= 0.0); }
+        case AFFINE: { return alpha * x + beta; }
+        case LEAKY_RELU: { return select(x, alpha * x, x < 0.0); }
+        case THRESHOLDED_RELU: { return select(x, 0.0, x <= alpha); }
+        case SCALED_TANH: { return alpha * tanh_by_exp(beta * x); }
+        case HARD_SIGMOID: { return clamp(alpha * x + beta, 0.0, 1.0); }
+        case ELU: { return select(x, alpha * (exp(min(x, 0.0)) - 1.0), x < 0.0); }
+        case SOFTSIGN: { return x / (1.0 + abs(x)); }
+        case SOFTPLUS: { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }
+        default: { return x; }
+    }
+}

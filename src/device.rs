@@ -1,0 +1,170 @@
+//! Devices as a user sees them: what was asked for, what there is, and what was chosen and why. Plain data.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// On what kind of device to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// a hardware GPU where there is one, else the CPU; which and why is said
+    #[default]
+    Auto,
+    /// a GPU, or an error
+    Gpu,
+    /// the CPU backend
+    Cpu,
+    /// the float64 reference: slow, and what everything else is judged by
+    Reference,
+}
+
+/// Through which graphics API a GPU is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum GraphicsBackend {
+    /// Vulkan
+    Vulkan,
+    /// Metal
+    Metal,
+    /// Direct3D 12
+    Dx12,
+    /// the browser's WebGPU
+    WebGpu,
+    /// OpenGL or OpenGL ES with compute shaders
+    Gl,
+}
+
+impl fmt::Display for GraphicsBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Dx12 => "dx12",
+            Self::WebGpu => "webgpu",
+            Self::Gl => "gl",
+        })
+    }
+}
+
+/// A wish for a device. Made from a [`DeviceChoice`] by `into()`, or in full.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DeviceRequest {
+    /// what kind of device
+    pub choice: DeviceChoice,
+    /// part of a GPU adapter's name or PCI address; must match exactly one. Names a software adapter, too.
+    pub adapter: Option<String>,
+    /// the only graphics API to use
+    pub backend: Option<GraphicsBackend>,
+    /// whether a software adapter (llvmpipe, SwiftShader, WARP) may stand in for a GPU without being named
+    pub allow_software: bool,
+}
+
+impl From<DeviceChoice> for DeviceRequest {
+    fn from(choice: DeviceChoice) -> Self {
+        Self { choice, ..Self::default() }
+    }
+}
+
+/// What kind of device something ran on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// a GPU adapter of any make, software adapters included
+    Gpu,
+    /// the CPU backend
+    Cpu,
+    /// the float64 reference
+    Reference,
+}
+
+/// What kind of hardware is behind an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hardware {
+    /// a GPU with memory of its own
+    Discrete,
+    /// a GPU that shares the CPU's memory
+    Integrated,
+    /// a GPU seen through a virtual machine
+    Virtual,
+    /// the driver does not say
+    Unknown,
+    /// the CPU
+    Cpu,
+}
+
+/// A device that cellgate could run on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceInfo {
+    /// what kind of device
+    pub kind: DeviceKind,
+    /// its name, as the driver gives it
+    pub name: String,
+    /// what is behind it
+    pub hardware: Hardware,
+    /// through which API it is reached; `None` for the CPU
+    pub backend: Option<GraphicsBackend>,
+    /// the driver and its version
+    pub driver: String,
+    /// PCI address, where known
+    pub pci: String,
+    /// limits that decide what fits, by WebGPU name
+    pub limits: Vec<(String, u64)>,
+    /// optional features that the device has, by WebGPU name
+    pub features: Vec<String>,
+    /// why cellgate cannot use it; `None`: it can
+    pub unusable: Option<String>,
+}
+
+impl DeviceInfo {
+    /// Whether it is a GPU adapter that runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kind == DeviceKind::Gpu && self.hardware == Hardware::Cpu
+    }
+
+    /// The CPU as a device, with the number of threads that the current thread pool has.
+    pub(crate) fn cpu(kind: DeviceKind) -> Self {
+        let threads = rayon::current_num_threads();
+        let (name, driver) = match kind {
+            DeviceKind::Reference => ("float64 reference", "scalar float64"),
+            _ => ("CPU", "matrixmultiply float32"),
+        };
+        Self {
+            kind,
+            name: format!("{name}, {threads} thread{}", if threads == 1 { "" } else { "s" }),
+            hardware: Hardware::Cpu,
+            backend: None,
+            driver: driver.to_owned(),
+            pci: String::new(),
+            limits: Vec::new(),
+            features: Vec::new(),
+            unusable: None,
+        }
+    }
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(backend) = self.backend {
+            write!(f, " through {backend}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A device and why it was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Selection {
+    /// the device
+    pub device: DeviceInfo,
+    /// why this one
+    pub reason: String,
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.device, self.reason)
+    }
+}

@@ -1,0 +1,276 @@
+//! An open device: pipelines made once, errors turned into this crate's, and waits that end.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_intrusive::channel::shared::oneshot_channel;
+
+use crate::device::DeviceInfo;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::adapter::Adapter;
+use crate::gpu::kernels::{Access, KERNELS, Kernel, KernelId};
+use crate::gpu::plan::DeviceProfile;
+use crate::gpu::shader::Shader;
+use crate::gpu::specialise::Specialisation;
+
+/// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Activations of one call stay below this, where they can be split.
+const ACTIVATION_BYTES: u64 = 256 << 20;
+
+/// How a caller waits for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// the calling thread blocks
+    Block,
+    /// a future becomes ready
+    Async,
+}
+
+/// An open device.
+pub(crate) struct GpuDevice {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) profile: DeviceProfile,
+    info: DeviceInfo,
+    /// layout of bind group 1 of every kernel: the state
+    pub(crate) state_layout: wgpu::BindGroupLayout,
+    layouts: HashMap<KernelId, KernelLayout>,
+    pipelines: Mutex<HashMap<(KernelId, Vec<u64>), wgpu::ComputePipeline>>,
+    /// the first failure that no call was there to receive
+    failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
+}
+
+struct KernelLayout {
+    bind_group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+impl GpuDevice {
+    /// Opens the adapter's device.
+    pub(crate) async fn open(adapter: &Adapter) -> Result<Self> {
+        let limits = adapter.adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor { label: Some("cellgate"), required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
+        let (device, queue) = adapter
+            .adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::new(ErrorKind::NoAdapter, format!("adapter {} does not open: {error}", adapter.info)).with_source(error))?;
+        let failure = Arc::new(Mutex::new(None));
+        device.on_uncaptured_error(Arc::new({
+            let failure = Arc::clone(&failure);
+            move |error: wgpu::Error| keep_first(&failure, kind_of(&error), error.to_string())
+        }));
+        device.set_device_lost_callback({
+            let failure = Arc::clone(&failure);
+            move |reason, message| keep_first(&failure, ErrorKind::DeviceLost, format!("the device was lost ({reason:?}): {message}"))
+        });
+        let state_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some("cellgate.state"),
+            entries: &[storage_entry(0, Access::ReadWrite)],
+        });
+        let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
+        let profile = profile(&adapter.info, &limits);
+        Ok(Self { device, queue, profile, info: adapter.info.clone(), state_layout, layouts, pipelines: Mutex::default(), failure })
+    }
+
+    /// What was opened.
+    pub(crate) fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The pipeline of a specialisation, made at its first use.
+    pub(crate) async fn pipeline(&self, specialisation: &Specialisation) -> Result<wgpu::ComputePipeline> {
+        let key = specialisation.key();
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let kernel = specialisation.kernel.kernel();
+        let shader = Shader::new(kernel);
+        let make = || {
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.name),
+                source: wgpu::ShaderSource::Wgsl(shader.source.as_str().into()),
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&format!("cellgate.{}", kernel.name)),
+                layout: Some(&self.layouts[&kernel.id].pipeline),
+                module: &module,
+                entry_point: Some(kernel.name),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &specialisation.overrides,
+                    // every kernel writes its workgroup memory before it reads it; clearing it costs a barrier and compile time
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        };
+        let pipeline = self.checked(kernel.name, make).await.map_err(|error| {
+            let kind = if error.kind() == ErrorKind::Validation { ErrorKind::ShaderCompilation } else { error.kind() };
+            Error::new(kind, shader.with_files(&error.to_string())).with_source(error)
+        })?;
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// The layout of bind group 0 of a kernel.
+    pub(crate) fn layout(&self, kernel: KernelId) -> &wgpu::BindGroupLayout {
+        &self.layouts[&kernel].bind_group
+    }
+
+    /// A buffer of at least `bytes` bytes, with what it is for in the error.
+    pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let label = format!("cellgate.{name}");
+        // zero-sized buffers cannot be bound
+        let size = bytes.max(16).next_multiple_of(4);
+        let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
+        self.checked(&format!("buffer `{name}` of {size} bytes"), make).await
+    }
+
+    /// Runs `make` and turns what the graphics API has to say about it into an error about `subject`.
+    pub(crate) async fn checked<T>(&self, subject: &str, make: impl FnOnce() -> T) -> Result<T> {
+        self.failed()?;
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        let errors = [internal.pop().await, validation.pop().await, memory.pop().await];
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(error) => Err(Error::new(kind_of(&error), format!("{subject}: {error}")).with_source(error)),
+        }
+    }
+
+    /// The failure that came when no call was there to receive it, if there was one.
+    pub(crate) fn failed(&self) -> Result<()> {
+        match &*lock(&self.failure) {
+            None => Ok(()),
+            Some((kind, message)) => Err(Error::new(*kind, format!("{}: {message}", self.info))),
+        }
+    }
+
+    /// Waits until the device has done submit `index` and everything before it.
+    pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex, wait: Wait) -> Result<()> {
+        match wait {
+            Wait::Block => poll(&self.device, index),
+            Wait::Async => {
+                let (sender, receiver) = oneshot_channel();
+                let device = self.device.clone();
+                std::thread::spawn(move || {
+                    // nobody receives where the caller dropped the future, and that is fine
+                    let _ = sender.send(poll(&device, index));
+                });
+                receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
+            }
+        }
+        .map_err(|error| error.within(&self.info))
+        // a lost device can look like one that is done
+        .and_then(|()| self.failed())
+    }
+
+    /// The first `bytes` bytes of a buffer that a submit, done by now, has copied its results to.
+    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex, wait: Wait) -> Result<Vec<f32>> {
+        let (sender, receiver) = oneshot_channel();
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            let _ = sender.send(result);
+        });
+        self.wait(index, wait).await?;
+        match receiver.receive().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(Error::new(ErrorKind::Validation, format!("results cannot be mapped: {error}")).with_source(error)),
+            None => return Err(Error::new(ErrorKind::DeviceLost, "results were never mapped")),
+        }
+        let view = staging
+            .get_mapped_range(0..bytes)
+            .map_err(|error| Error::new(ErrorKind::Validation, format!("results cannot be read: {error}")).with_source(error))?;
+        let values = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        staging.unmap();
+        Ok(values)
+    }
+}
+
+impl KernelLayout {
+    fn new(device: &wgpu::Device, kernel: &Kernel, state: &wgpu::BindGroupLayout) -> Self {
+        let params = wgpu::BindGroupLayoutEntry {
+            binding: 0,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: wgpu::BufferBindingType::Uniform,
+                has_dynamic_offset: true,
+                min_binding_size: std::num::NonZeroU64::new(kernel.params_size as u64),
+            },
+            count: None,
+        };
+        let own = kernel.bindings.iter().filter(|binding| binding.group == 0).map(|binding| storage_entry(binding.binding, binding.access));
+        let entries: Vec<_> = std::iter::once(params).chain(own).collect();
+        let bind_group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
+        let with_state = [Some(&bind_group), Some(state)];
+        let groups = if kernel.bindings.iter().any(|binding| binding.group == 1) { &with_state[..] } else { &with_state[..1] };
+        let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: groups,
+            immediate_size: 0,
+        });
+        Self { bind_group, pipeline }
+    }
+}
+
+fn storage_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { read_only: access == Access::Read },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    }
+}
+
+/// What plans may expect of the adapter. The rates are low on purpose: they bound how long a submit runs, not how fast it is.
+fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
+    let (flops_per_second, seconds_per_dispatch, fill_workgroups) = if info.is_software() { (8e9, 20e-6, 4) } else { (200e9, 5e-6, 128) };
+    DeviceProfile {
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        // adapters that report more were seen to fail with it (tracel-ai/cubecl#1388)
+        max_workgroups: limits.max_compute_workgroups_per_dimension.min(65_535),
+        uniform_alignment: limits.min_uniform_buffer_offset_alignment,
+        activation_bytes: ACTIVATION_BYTES,
+        flops_per_second,
+        seconds_per_dispatch,
+        seconds_per_submit: 0.05,
+        fill_workgroups,
+    }
+}
+
+/// Waits on this thread. A lost device makes the poll itself panic on some backends.
+fn poll(device: &wgpu::Device, index: wgpu::SubmissionIndex) -> Result<()> {
+    let poll = || device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(TIMEOUT) });
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(wgpu::PollError::Timeout)) => Err(Error::new(ErrorKind::Timeout, format!("no answer from the device within {} s", TIMEOUT.as_secs()))),
+        Ok(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("the device never got the work: {error}")).with_source(error)),
+        Err(_) => Err(Error::new(ErrorKind::DeviceLost, "the device was lost while waiting for it")),
+    }
+}
+
+fn kind_of(error: &wgpu::Error) -> ErrorKind {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+        wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => ErrorKind::Validation,
+    }
+}
+
+fn keep_first(failure: &Mutex<Option<(ErrorKind, String)>>, kind: ErrorKind, message: String) {
+    lock(failure).get_or_insert((kind, message));
+}
+
+/// What a panicking thread leaves behind here is whole: every critical section is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,18 @@
+//! The GPU backend, and the only place where `wgpu` appears.
+//!
+//! [`kernels`], [`specialise`], [`shader`], [`pack`] and [`plan`] are plain data; the rest talks to the device.
+
+mod adapter;
+mod device;
+pub mod kernels;
+mod lstm;
+pub mod pack;
+pub mod plan;
+pub mod shader;
+pub mod specialise;
+mod state;
+
+pub(crate) use adapter::{adapters, choose};
+pub(crate) use device::{GpuDevice, Wait};
+pub(crate) use lstm::GpuLstm;
+pub(crate) use state::GpuState;

@@ -1,0 +1,186 @@
+//! What the device will do for one block of rows and one segment of time: plain data, made and tested without a device.
+//!
+//! A plan of the schedule `per-step`, for every layer in turn:
+//!
+//! ```text
+//! chunk of steps:  input_gates (one dispatch for all steps and both directions)   [norm_gates]
+//! every step:      step (both directions)   [norm_cell]   [project]
+//! ```
+
+mod build;
+mod split;
+
+use std::ops::Range;
+
+use crate::gpu::kernels::KernelId;
+use crate::gpu::specialise::Specialisation;
+
+pub use build::build;
+pub(crate) use build::state_lens;
+pub use split::{Split, split};
+
+/// What a plan needs to know about the device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeviceProfile {
+    /// bytes that one storage binding may have (`max_storage_buffer_binding_size` and `max_buffer_size`)
+    pub max_binding_bytes: u64,
+    /// workgroups that one dispatch may have along an axis
+    pub max_workgroups: u32,
+    /// multiple at which uniforms may start (`min_uniform_buffer_offset_alignment`)
+    pub uniform_alignment: u32,
+    /// bytes that all activations of a call together should stay below; longer calls are split
+    pub activation_bytes: u64,
+    /// multiplications and additions a second that even a slow device of this kind reaches
+    pub flops_per_second: f64,
+    /// what a dispatch costs beside its arithmetic
+    pub seconds_per_dispatch: f64,
+    /// how long a submit may run: other users of the device wait as long, and watchdogs end what runs for seconds
+    pub seconds_per_submit: f64,
+    /// workgroups below which the device is not filled, and sums are split over threads instead
+    pub fill_workgroups: u32,
+}
+
+impl DeviceProfile {
+    /// Multiplications and additions that one submit may hold.
+    pub(crate) fn flops_per_submit(&self) -> f64 {
+        self.flops_per_second * self.seconds_per_submit
+    }
+}
+
+/// What a plan is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// rows
+    pub batch: usize,
+    /// steps
+    pub seq_len: usize,
+    /// rows have lengths of their own
+    pub ragged: bool,
+    /// which half of the state's `h` holds the state before the first step: 0 or 1
+    pub start_slot: usize,
+}
+
+/// A buffer that a plan uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BufferId {
+    /// packed weights, by arena
+    Weights(usize),
+    /// the uniforms of all dispatches
+    Params,
+    /// `x [T, N, I]`
+    X,
+    /// outputs of layers, `[T, N, D*R]`; two take turns
+    Sequence(usize),
+    /// `gates_x [D, chunk, N, H]` in `vec4`
+    GatesX,
+    /// `cell_out [D, N, H]` and `gates_h [D, N, H, 4]`
+    Scratch,
+    /// lengths `[N]`
+    Lens,
+    /// `h [2, L*D, N, R]`, `c [L*D, N, H]`
+    State,
+}
+
+impl BufferId {
+    /// Its name in messages and in `explain`.
+    pub fn name(self) -> String {
+        match self {
+            Self::Weights(arena) => format!("weights {arena}"),
+            Self::Params => "params".to_owned(),
+            Self::X => "x".to_owned(),
+            Self::Sequence(which) => format!("sequence {which}"),
+            Self::GatesX => "gates_x".to_owned(),
+            Self::Scratch => "scratch".to_owned(),
+            Self::Lens => "sequence_lens".to_owned(),
+            Self::State => "state".to_owned(),
+        }
+    }
+}
+
+/// One dispatch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dispatch {
+    /// index of its specialisation in the plan
+    pub specialisation: usize,
+    /// index of its bind group in the plan
+    pub bind_group: usize,
+    /// where its uniforms start, in bytes
+    pub params_offset: u32,
+    /// workgroups along x, y, z
+    pub workgroups: [u32; 3],
+    /// layer, from 0
+    pub layer: usize,
+    /// multiplications and additions of its matrix product
+    pub flops: u64,
+    /// bytes that it reads and writes if everything is touched once
+    pub bytes: u64,
+}
+
+/// The buffers of one kernel's bind group 0, in the order of the kernel table's bindings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BindGroup {
+    /// which kernel
+    pub kernel: KernelId,
+    /// buffers of bindings 1, 2, ...; binding 0 is [`BufferId::Params`]
+    pub buffers: Vec<BufferId>,
+}
+
+/// What the device will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// what it is for
+    pub request: Request,
+    /// the schedule's name
+    pub schedule: &'static str,
+    /// time steps whose input product is made at once
+    pub chunk_steps: usize,
+    /// everything that is dispatched, in order
+    pub dispatches: Vec<Dispatch>,
+    /// which dispatches go into which submit
+    pub submits: Vec<Range<usize>>,
+    /// uniforms of all dispatches
+    pub params: Vec<u8>,
+    /// pipelines that it needs
+    pub specialisations: Vec<Specialisation>,
+    /// bind groups that it needs
+    pub bind_groups: Vec<BindGroup>,
+    /// buffers beside the weights, and their bytes
+    pub buffers: Vec<(BufferId, u64)>,
+    /// where `y` is at the end
+    pub y: BufferId,
+}
+
+impl Plan {
+    /// Which half of the state's `h` holds the state after the last step.
+    pub fn end_slot(&self) -> usize {
+        (self.request.start_slot + self.request.seq_len) % 2
+    }
+
+    /// Multiplications and additions of all dispatches.
+    pub fn flops(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.flops).sum()
+    }
+
+    /// Bytes that all dispatches read and write.
+    pub fn bytes(&self) -> u64 {
+        self.dispatches.iter().map(|dispatch| dispatch.bytes).sum()
+    }
+
+    /// Bytes of all buffers beside the weights.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.buffers.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// How often each kernel is dispatched, in the order of first use.
+    pub fn counts(&self) -> Vec<(KernelId, usize)> {
+        let mut counts: Vec<(KernelId, usize)> = Vec::new();
+        for dispatch in &self.dispatches {
+            let kernel = self.specialisations[dispatch.specialisation].kernel;
+            match counts.iter_mut().find(|(known, _)| *known == kernel) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((kernel, 1)),
+            }
+        }
+        counts
+    }
+}
