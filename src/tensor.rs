@@ -45,6 +45,11 @@ macro_rules! element_types {
         }
 
         impl TensorView<'_> {
+            /// A view of the same elements that lives no longer than this one.
+            pub fn view(&self) -> TensorView<'_> {
+                match self { $(Self::$variant(view) => TensorView::$variant(view.view()),)* }
+            }
+
             /// The size of every axis.
             pub fn shape(&self) -> &[usize] {
                 match self { $(Self::$variant(view) => view.shape(),)* }

@@ -4,6 +4,8 @@ pub mod npy;
 pub(crate) mod onnx;
 mod safetensors;
 
+pub use safetensors::parse_config;
+
 use std::path::Path;
 
 use crate::error::{Error, Result};

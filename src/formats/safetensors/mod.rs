@@ -12,7 +12,7 @@ use ::safetensors::{Dtype, SafeTensorError, SafeTensors};
 use half::{bf16, f16};
 use ndarray::{ArrayD, Dimension, IxDyn};
 
-pub(crate) use config::parse_config;
+pub use config::parse_config;
 use keys::{Key, Kind};
 
 use crate::error::{Error, Result};

@@ -1,0 +1,125 @@
+//! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
+
+mod explain;
+mod runner;
+mod session;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use explain::{Explanation, KernelCount, LstmExplanation, MemoryUse};
+pub use session::{HostState, Options, Precision, Session, State};
+pub use stream::{Slot, Stream};
+
+use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{self, GpuDevice};
+use crate::network::Network;
+
+/// An open device. Cheap to clone; clones share the device.
+///
+/// ```
+/// use cellgate::{DeviceChoice, Engine};
+///
+/// let engine = Engine::new(DeviceChoice::Auto)?;
+/// println!("running on {}", engine.describe());
+/// # Ok::<(), cellgate::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    selection: Arc<Selection>,
+    backend: Backend,
+}
+
+/// What an engine runs on.
+#[derive(Clone)]
+pub(crate) enum Backend {
+    Gpu(Arc<GpuDevice>),
+    Cpu,
+    Reference,
+}
+
+impl Engine {
+    /// Opens the device that fits `request` best. [`Engine::describe`] says which one that is, and why.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoAdapter`] where a GPU is asked for and none fits, or several do; the message says what there is and what to install.
+    /// [`ErrorKind::Config`] where the request contradicts itself.
+    pub fn new(request: impl Into<DeviceRequest>) -> Result<Self> {
+        pollster::block_on(Self::new_async(request))
+    }
+
+    /// As [`Engine::new`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub async fn new_async(request: impl Into<DeviceRequest>) -> Result<Self> {
+        let request = request.into();
+        let names_a_gpu = request.adapter.is_some() || request.backend.is_some() || request.allow_software;
+        match request.choice {
+            DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu => {
+                Err(Error::config("an adapter, a graphics API or software adapters: expected with a GPU only, found with another device"))
+            }
+            DeviceChoice::Cpu => Ok(Self::host(DeviceKind::Cpu, "asked for".to_owned())),
+            DeviceChoice::Reference => Ok(Self::host(DeviceKind::Reference, "asked for".to_owned())),
+            DeviceChoice::Gpu => Self::gpu(&request).await,
+            DeviceChoice::Auto => match Self::gpu(&request).await {
+                Err(error) if error.kind() == ErrorKind::NoAdapter && !names_a_gpu => Ok(Self::host(DeviceKind::Cpu, error.to_string())),
+                engine => engine,
+            },
+        }
+    }
+
+    fn host(kind: DeviceKind, reason: String) -> Self {
+        let backend = if kind == DeviceKind::Reference { Backend::Reference } else { Backend::Cpu };
+        Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend }
+    }
+
+    async fn gpu(request: &DeviceRequest) -> Result<Self> {
+        let adapters = gpu::adapters(request.backend).await;
+        let infos: Vec<&DeviceInfo> = adapters.iter().map(|adapter| &adapter.info).collect();
+        let (chosen, reason) = gpu::choose(&infos, request)?;
+        let device = GpuDevice::open(&adapters[chosen]).await?;
+        let selection = Selection { device: device.info().clone(), reason };
+        Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) })
+    }
+
+    /// Every device of this machine: the GPU adapters, software ones included, and the CPU.
+    pub fn devices() -> Vec<DeviceInfo> {
+        let adapters = pollster::block_on(gpu::adapters(None));
+        adapters.into_iter().map(|adapter| adapter.info).chain([DeviceInfo::cpu(DeviceKind::Cpu)]).collect()
+    }
+
+    /// Which device this is, and why it was chosen.
+    pub fn describe(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// Prepares `network` on this device: packs and uploads its weights.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] where the weights exceed a limit of the device, [`ErrorKind::OutOfMemory`] where its memory is full,
+    /// [`ErrorKind::Config`] where the options cannot be met.
+    pub fn session(&self, network: &Network, options: Options) -> Result<Session> {
+        pollster::block_on(self.session_async(network, options))
+    }
+
+    /// As [`Engine::session`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Engine::session`].
+    pub async fn session_async(&self, network: &Network, options: Options) -> Result<Session> {
+        Session::new(self.clone(), network.clone(), options).await
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Engine").field(&self.selection).finish()
+    }
+}

@@ -1,0 +1,135 @@
+//! One LSTM stack on one backend, and the states that it carries.
+
+use std::sync::Arc;
+
+use ndarray::Array3;
+
+use crate::cpu::CpuLstm;
+use crate::engine::Backend;
+use crate::error::Result;
+use crate::gpu::{GpuLstm, GpuState, Wait};
+use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
+use crate::reference;
+
+/// A stack, prepared for a backend.
+pub(crate) struct Runner {
+    lstm: Arc<Lstm>,
+    backend: RunnerBackend,
+}
+
+enum RunnerBackend {
+    Gpu(Box<GpuLstm>),
+    Cpu(CpuLstm),
+    Reference,
+}
+
+/// The states of a stack, where its backend keeps them.
+pub(crate) enum NodeState {
+    Gpu(GpuState),
+    Cpu(LstmState),
+    Reference(LstmState<f64>),
+}
+
+impl Runner {
+    pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>) -> Result<Self> {
+        let backend = match backend {
+            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm).await?)),
+            Backend::Cpu => RunnerBackend::Cpu(CpuLstm::new(Arc::clone(&lstm))),
+            Backend::Reference => RunnerBackend::Reference,
+        };
+        Ok(Self { lstm, backend })
+    }
+
+    pub(crate) fn config(&self) -> &LstmConfig {
+        self.lstm.config()
+    }
+
+    pub(crate) fn lstm(&self) -> &Lstm {
+        &self.lstm
+    }
+
+    /// The GPU's side of it, where it runs there.
+    pub(crate) fn gpu(&self) -> Option<&GpuLstm> {
+        if let RunnerBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+    }
+
+    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.
+    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize) -> Result<NodeState> {
+        Ok(match &self.backend {
+            RunnerBackend::Gpu(gpu) => NodeState::Gpu(gpu.new_state(batch, seq_len).await?),
+            RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::zeros(self.config(), batch)),
+            RunnerBackend::Reference => NodeState::Reference(LstmState::zeros(self.config(), batch)),
+        })
+    }
+
+    /// Puts `values` in the place of the states.
+    pub(crate) fn set_state(&self, state: &mut NodeState, values: LstmState) {
+        match (&self.backend, state) {
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.set_state(state, &values),
+            (_, NodeState::Cpu(state)) => *state = values,
+            (_, NodeState::Reference(state)) => *state = widen(&values),
+            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+        }
+    }
+
+    /// Puts `values`, states of one row, in the place of the states of row `row`.
+    pub(crate) fn set_state_row(&self, state: &mut NodeState, row: usize, values: &LstmState) {
+        use ndarray::s;
+        match (&self.backend, state) {
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values),
+            (_, NodeState::Cpu(state)) => {
+                state.h.slice_mut(s![.., row..=row, ..]).assign(&values.h);
+                state.c.slice_mut(s![.., row..=row, ..]).assign(&values.c);
+            }
+            (_, NodeState::Reference(state)) => {
+                let values = widen(values);
+                state.h.slice_mut(s![.., row..=row, ..]).assign(&values.h);
+                state.c.slice_mut(s![.., row..=row, ..]).assign(&values.c);
+            }
+            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+        }
+    }
+
+    /// The states as they are now.
+    pub(crate) async fn read_state(&mut self, state: &NodeState, wait: Wait) -> Result<LstmState> {
+        match (&mut self.backend, state) {
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.read_state(state, wait).await,
+            (_, NodeState::Cpu(state)) => Ok(state.clone()),
+            (_, NodeState::Reference(state)) => Ok(narrow(state)),
+            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+        }
+    }
+
+    /// Runs the stack on the states in `state`, which then holds the final ones; returns `y [T, N, D*R]` and, if wanted, the final states.
+    pub(crate) async fn run(
+        &mut self,
+        call: &LstmCall<'_>,
+        state: &mut NodeState,
+        want_state: bool,
+        wait: Wait,
+    ) -> Result<(Array3<f32>, Option<LstmState>)> {
+        match (&mut self.backend, state) {
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.run(call, state, want_state, wait).await,
+            (RunnerBackend::Cpu(cpu), NodeState::Cpu(state)) => {
+                let y = cpu.run(call, state);
+                Ok((y, want_state.then(|| state.clone())))
+            }
+            (RunnerBackend::Reference, NodeState::Reference(state)) => {
+                let y = reference::run(&self.lstm, call, state);
+                #[expect(clippy::cast_possible_truncation, reason = "outputs are float32")]
+                let y = y.mapv(|value| value as f32);
+                Ok((y, want_state.then(|| narrow(state))))
+            }
+            _ => unreachable!("a session checks that a state is its own"),
+        }
+    }
+}
+
+fn widen(state: &LstmState) -> LstmState<f64> {
+    LstmState { h: state.h.mapv(f64::from), c: state.c.mapv(f64::from) }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "outputs are float32")]
+fn narrow(state: &LstmState<f64>) -> LstmState {
+    LstmState { h: state.h.mapv(|value| value as f32), c: state.c.mapv(|value| value as f32) }
+}

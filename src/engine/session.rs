@@ -1,0 +1,503 @@
+//! Running a network: node by node, tensors by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ndarray::{Array3, ArrayView3};
+
+use crate::engine::runner::{NodeState, Runner};
+use crate::engine::{Engine, Explanation, Stream, explain};
+use crate::error::{Error, Result};
+use crate::gpu::Wait;
+use crate::network::{Direction, Layout, LstmCall, LstmConfig, LstmNode, LstmState, Network, Weights};
+use crate::tensor::{Inputs, Outputs, Tensor, TensorView};
+
+/// How a session computes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// how weights are stored on the device
+    pub precision: Precision,
+}
+
+/// How weights are stored on the device. Sums are `float32` always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// `float32`
+    #[default]
+    F32,
+    /// `float16`; not available yet
+    F16,
+    /// `int8` with a scale for every unit and gate; not available yet
+    Int8,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+/// A network on a device.
+///
+/// ```
+/// use cellgate::{CellWeights, DeviceChoice, Engine, Inputs, Lstm, LstmConfig, Network, Options};
+/// use ndarray::{Array1, Array2, Array3};
+///
+/// let (input_size, hidden_size) = (3, 4);
+/// let cell = CellWeights {
+///     weight_ih: Array2::from_elem((4 * hidden_size, input_size), 0.1),
+///     weight_hh: Array2::from_elem((4 * hidden_size, hidden_size), 0.1),
+///     bias_ih: Some(Array1::zeros(4 * hidden_size)),
+///     bias_hh: Some(Array1::zeros(4 * hidden_size)),
+///     weight_hr: None,
+///     peepholes: None,
+///     layer_norm: None,
+/// };
+/// let network = Network::from_lstm(Lstm::new(LstmConfig::new(input_size, hidden_size), vec![cell])?, false);
+///
+/// let engine = Engine::new(DeviceChoice::Cpu)?;
+/// let mut session = engine.session(&network, Options::default())?;
+/// let x = Array3::<f32>::ones((5, 2, input_size));
+/// let out = session.run(&Inputs::new().with("x", x.view()))?;
+/// assert_eq!(out["y"].shape(), [5, 2, hidden_size]);
+/// assert_eq!(out["h_n"].shape(), [1, 2, hidden_size]);
+/// # Ok::<(), cellgate::Error>(())
+/// ```
+pub struct Session {
+    id: u64,
+    engine: Engine,
+    network: Network,
+    nodes: Vec<NodeRunner>,
+}
+
+/// A node's runner, and what it keeps from call to call.
+#[derive(Default)]
+struct NodeRunner {
+    /// absent until the first call where the weights come with the call
+    runner: Option<Runner>,
+    /// states for plain calls, used again while the batch stays the same
+    scratch: Option<Scratch>,
+}
+
+struct Scratch {
+    batch: usize,
+    seq_len: usize,
+    state: NodeState,
+}
+
+/// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
+pub struct State {
+    session: u64,
+    batch: usize,
+    /// absent where a node's initial state is made by another node
+    nodes: Vec<Option<NodeState>>,
+}
+
+/// The states of one LSTM on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostState {
+    /// the LSTM's node name
+    pub node: String,
+    /// `[L*D, N, R]`
+    pub h: Array3<f32>,
+    /// `[L*D, N, H]`
+    pub c: Array3<f32>,
+}
+
+/// Sessions are numbered, so that a state is not mistaken for another session's.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+/// The tensors of one call that are there so far.
+type Values<'a> = BTreeMap<&'a str, Value<'a>>;
+
+enum Value<'a> {
+    Given(TensorView<'a>),
+    Made(Tensor),
+}
+
+impl Value<'_> {
+    fn view(&self) -> TensorView<'_> {
+        match self {
+            Self::Given(view) => view.view(),
+            Self::Made(tensor) => tensor.view(),
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn new(engine: Engine, network: Network, options: Options) -> Result<Self> {
+        if options.precision != Precision::F32 {
+            return Err(Error::config(format!("precision: expected f32, the only one there is yet, found {}", options.precision)));
+        }
+        let mut nodes = Vec::new();
+        for node in &network.nodes {
+            let runner = match &node.weights {
+                Weights::Constant(lstm) => Some(Runner::new(engine.backend(), Arc::clone(lstm)).await.map_err(|error| error.within(&node.name))?),
+                Weights::RunTime(_) => None,
+            };
+            nodes.push(NodeRunner { runner, scratch: None });
+        }
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, nodes })
+    }
+
+    /// The device that this session runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The network that this session runs.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Runs the network once. States start from the inputs that give them, else from zero.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where an input is missing, unknown, or of the wrong shape or type;
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) and [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) where the device cannot hold the call;
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where it fails.
+    pub fn run(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        pollster::block_on(self.execute(inputs, None, Wait::Block))
+    }
+
+    /// As [`Session::run`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_async(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        self.execute(inputs, None, Wait::Async).await
+    }
+
+    /// Runs the network once on the states in `state`, which stay on the device and hold the final states afterwards.
+    /// Inputs that would give initial states must be left out.
+    ///
+    /// # Errors
+    /// As [`Session::run`], and [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's, the call gives an initial state as well,
+    /// or an LSTM walks backwards over time.
+    pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
+        pollster::block_on(self.execute(inputs, Some(state), Wait::Block))
+    }
+
+    /// As [`Session::run_with_state`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Session::run_with_state`].
+    pub async fn run_with_state_async(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
+        self.execute(inputs, Some(state), Wait::Async).await
+    }
+
+    /// Zero states for a batch of `batch` rows.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where an LSTM walks backwards over time, so that there is no state to carry, or gets its weights with each call.
+    pub fn state(&mut self, batch: usize) -> Result<State> {
+        pollster::block_on(async {
+            let mut nodes = Vec::new();
+            for (node, runner) in self.network.nodes.iter().zip(&self.nodes) {
+                if !self.carries(node) {
+                    nodes.push(None);
+                    continue;
+                }
+                let Some(runner) = &runner.runner else {
+                    return Err(Error::config(format!(
+                        "{}: a carried state needs weights in the model, found weights given with each call",
+                        node.name
+                    )));
+                };
+                let direction = runner.config().direction;
+                if direction != Direction::Forward {
+                    return Err(Error::config(format!("{}: a carried state needs a forward LSTM, found {}", node.name, direction.name())));
+                }
+                nodes.push(Some(runner.new_state(batch, 1).await?));
+            }
+            Ok(State { session: self.id, batch, nodes })
+        })
+    }
+
+    /// Copies the states to the host, LSTM by LSTM.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's; the device's own errors.
+    pub fn read_state(&mut self, state: &State) -> Result<Vec<HostState>> {
+        self.own(state)?;
+        let mut states = Vec::new();
+        for ((node, runner), state) in self.network.nodes.iter().zip(&mut self.nodes).zip(&state.nodes) {
+            if let (Some(runner), Some(state)) = (&mut runner.runner, state) {
+                let LstmState { h, c } = pollster::block_on(runner.read_state(state, Wait::Block))?;
+                states.push(HostState { node: node.name.clone(), h, c });
+            }
+        }
+        Ok(states)
+    }
+
+    /// Puts states from the host in the place of those in `state`; LSTMs that `values` does not name keep theirs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or a node is unknown,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong.
+    pub fn write_state(&mut self, state: &mut State, values: &[HostState]) -> Result<()> {
+        self.own(state)?;
+        for value in values {
+            let place = self.network.nodes.iter().position(|node| node.name == value.node);
+            let Some((runner, node_state)) = place.and_then(|place| Some((self.nodes[place].runner.as_ref()?, state.nodes[place].as_mut()?))) else {
+                return Err(Error::config(format!("no LSTM called `{}` carries a state", value.node)));
+            };
+            runner.set_state(node_state, host_state(runner.config(), state.batch, value)?);
+        }
+        Ok(())
+    }
+
+    /// `slots` sequences that start and end on their own, with their states on the device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the network is not one forward LSTM stack with weights of its own.
+    pub fn stream(&mut self, slots: usize) -> Result<Stream<'_>> {
+        Stream::new(self, slots)
+    }
+
+    /// What a call of `batch` rows and `seq_len` steps would do: schedule, dispatches, arithmetic, memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the device cannot hold the call; [`ErrorKind::Config`](crate::ErrorKind::Config) for weights that come with each call.
+    pub fn explain(&self, batch: usize, seq_len: usize) -> Result<Explanation> {
+        let runners = self.network.nodes.iter().zip(&self.nodes).map(|(node, runner)| (node, runner.runner.as_ref()));
+        explain::explain(&self.engine, runners, batch, seq_len)
+    }
+
+    /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
+    fn carries(&self, node: &LstmNode) -> bool {
+        let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
+        outside(&node.h_0) && outside(&node.c_0)
+    }
+
+    fn own(&self, state: &State) -> Result<()> {
+        if state.session == self.id { Ok(()) } else { Err(Error::config("state: expected one made by this session, found another session's")) }
+    }
+
+    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, wait: Wait) -> Result<Outputs> {
+        if let Some(state) = &state {
+            self.own(state)?;
+        }
+        let network = &self.network;
+        self.check_inputs(inputs, state.is_some())?;
+        let mut values: Values<'_> = BTreeMap::new();
+        values.extend(network.constants.iter().map(|(name, tensor)| (name.as_str(), Value::Given(tensor.view()))));
+        values.extend(network.inputs.iter().filter_map(|port| Some((port.name.as_str(), Value::Given(inputs.get(&port.name)?.view())))));
+        for (number, node) in network.nodes.iter().enumerate() {
+            let carried = match &mut state {
+                Some(state) => state.nodes[number].as_mut().map(|node_state| (node_state, state.batch)),
+                None => None,
+            };
+            let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, wait).await;
+            let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
+            values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
+        }
+        let mut outputs = Outputs::default();
+        for port in &network.outputs {
+            let value = values.get(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
+            outputs.insert(port.name.clone(), value.view().to_owned());
+        }
+        Ok(outputs)
+    }
+
+    /// Checks names, presence and element types; shapes are checked by the node that reads them.
+    fn check_inputs(&self, inputs: &Inputs<'_>, carried: bool) -> Result<()> {
+        for name in inputs.names() {
+            self.network.input(name)?;
+        }
+        let is_state = |name: &str| {
+            let reads = |part: &Option<String>| part.as_deref() == Some(name);
+            self.network.nodes.iter().any(|node| self.carries(node) && (reads(&node.h_0) || reads(&node.c_0)))
+        };
+        for port in &self.network.inputs {
+            match inputs.get(&port.name) {
+                Some(_) if carried && is_state(&port.name) => {
+                    return Err(Error::config(format!("input `{}`: an initial state, but the call carries a state already", port.name)));
+                }
+                Some(tensor) => check_element_type(port, tensor)?,
+                None if port.optional || (carried && is_state(&port.name)) => {}
+                None => return Err(Error::shape(format!("input `{}`: missing", port.name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// The runner of a network of one LSTM, for a stream.
+    pub(super) fn only_runner(&mut self) -> Result<(&mut Runner, Layout)> {
+        let [node] = &self.network.nodes[..] else {
+            return Err(Error::config(format!("a stream needs a network of one LSTM stack, found {}", self.network.nodes.len())));
+        };
+        let Some(runner) = self.nodes.first_mut().and_then(|node| node.runner.as_mut()) else {
+            return Err(Error::config("a stream needs weights in the model, found weights given with each call"));
+        };
+        let direction = runner.config().direction;
+        if direction != Direction::Forward {
+            return Err(Error::config(format!("a stream needs a forward LSTM, found {}", direction.name())));
+        }
+        Ok((runner, node.layout))
+    }
+}
+
+impl State {
+    /// Rows.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("engine", &self.engine).field("network", &self.network.format()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+fn check_element_type(port: &crate::network::Port, tensor: &TensorView<'_>) -> Result<()> {
+    use crate::tensor::ElementType::{I32, I64};
+    let (expected, found) = (port.element_type, tensor.element_type());
+    // lengths are int64 in PyTorch and int32 in ONNX; NumPy users have either
+    if expected == found || (matches!(expected, I32 | I64) && matches!(found, I32 | I64)) {
+        Ok(())
+    } else {
+        Err(Error::shape(format!("input `{}`: expected {expected}, found {found}", port.name)))
+    }
+}
+
+/// Runs one node; returns the tensors that it makes.
+async fn run_node<'n>(
+    node: &'n LstmNode,
+    runner: &mut NodeRunner,
+    engine: &Engine,
+    values: &Values<'_>,
+    carried: Option<(&mut NodeState, usize)>,
+    wait: Wait,
+) -> Result<Vec<(&'n str, Tensor)>> {
+    let value = |name: &str| values.get(name).map(Value::view).ok_or_else(|| Error::shape(format!("tensor `{name}`: missing")));
+    let optional = |name: &'n Option<String>| name.as_deref().and_then(|name| Some((name, values.get(name)?.view())));
+
+    if let Weights::RunTime(weights) = &node.weights {
+        let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
+        let lstm = weights.resolve(&views)?;
+        if runner.runner.as_ref().is_none_or(|known| *known.lstm() != lstm) {
+            *runner = NodeRunner { runner: Some(Runner::new(engine.backend(), Arc::new(lstm)).await?), scratch: None };
+        }
+    }
+    let NodeRunner { runner: Some(runner), scratch } = runner else { unreachable!("constant weights are prepared with the session") };
+    let config = runner.config().clone();
+
+    let x_tensor = value(&node.x)?.float32(&node.x)?;
+    let x_shape = x_tensor.shape().to_vec();
+    let x = node.layout.x_inside(&node.x, x_tensor.view())?;
+    let (seq_len, batch, input_size) = x.dim();
+    if input_size != config.input_size {
+        let expected = node.layout.x_axes();
+        return Err(Error::shape(format!("tensor `{}`: expected {expected} with input_size = {}, found {x_shape:?}", node.x, config.input_size)));
+    }
+    let sequence_lens = match optional(&node.sequence_lens) {
+        Some((name, lens)) => Some(lens.sequence_lens(name, batch, seq_len)?),
+        None => None,
+    };
+    // rows that all have full length need no special case
+    let sequence_lens = sequence_lens.filter(|lens| lens.iter().any(|&len| (len as usize) < seq_len));
+    let call = LstmCall { x, sequence_lens };
+
+    let wants_state = node.h_n.is_some() || node.c_n.is_some();
+    let (y, final_state) = match carried {
+        Some((state, rows)) => {
+            if rows != batch {
+                return Err(Error::shape(format!("tensor `{}`: expected batch = {rows}, the state's, found {x_shape:?}", node.x)));
+            }
+            run_or_pass(runner, &call, state, wants_state, wait).await?
+        }
+        None => {
+            let initial = initial_state(node, &config, batch, optional(&node.h_0), optional(&node.c_0))?;
+            if scratch.as_ref().is_none_or(|scratch| scratch.batch != batch || scratch.seq_len != seq_len) {
+                // freed before its successor is made
+                *scratch = None;
+                *scratch = Some(Scratch { batch, seq_len, state: runner.new_state(batch, seq_len).await? });
+            }
+            let Some(Scratch { state, .. }) = scratch else { unreachable!("it was made above") };
+            runner.set_state(state, initial);
+            run_or_pass(runner, &call, state, wants_state, wait).await?
+        }
+    };
+
+    let mut made = Vec::new();
+    if let Some(name) = &node.y {
+        made.push((name.as_str(), node.layout.y_outside(y, config.num_directions()).into()));
+    }
+    if let Some(LstmState { h, c }) = final_state {
+        let states = [(&node.h_n, h), (&node.c_n, c)];
+        made.extend(states.into_iter().filter_map(|(name, state)| Some((name.as_deref()?, node.layout.state_outside(state).into()))));
+    }
+    Ok(made)
+}
+
+/// Runs the call, or passes the state through where there is nothing to run.
+async fn run_or_pass(
+    runner: &mut Runner,
+    call: &LstmCall<'_>,
+    state: &mut NodeState,
+    want_state: bool,
+    wait: Wait,
+) -> Result<(Array3<f32>, Option<LstmState>)> {
+    if call.x.is_empty() {
+        let y = Array3::zeros((call.seq_len(), call.batch(), runner.config().y_size()));
+        let state = if want_state { Some(runner.read_state(state, wait).await?) } else { None };
+        return Ok((y, state));
+    }
+    runner.run(call, state, want_state, wait).await
+}
+
+/// The state that the call gives, in the inner order of axes; zero where it gives none.
+fn initial_state<'v>(
+    node: &LstmNode,
+    config: &LstmConfig,
+    batch: usize,
+    h_0: Option<(&str, TensorView<'v>)>,
+    c_0: Option<(&str, TensorView<'v>)>,
+) -> Result<LstmState> {
+    let mut state = LstmState::zeros(config, batch);
+    for (part, target) in [(&h_0, &mut state.h), (&c_0, &mut state.c)] {
+        let Some((name, tensor)) = part else { continue };
+        let tensor = tensor.float32(name)?;
+        let found = tensor.shape().to_vec();
+        let inside: ArrayView3<'_, f32> = node.layout.state_inside(name, tensor)?;
+        if inside.dim() != target.dim() {
+            let (cells, batch, size) = target.dim();
+            let axes = node.layout.state_axes();
+            let expected = if node.layout == Layout::OnnxBatchFirst { [batch, cells, size] } else { [cells, batch, size] };
+            return Err(Error::shape(format!("tensor `{name}`: expected {axes} = {expected:?}, found {found:?}")));
+        }
+        target.assign(&inside);
+    }
+    Ok(state)
+}
+
+/// A host state of `batch` rows, checked.
+pub(super) fn host_state(config: &LstmConfig, batch: usize, value: &HostState) -> Result<LstmState> {
+    let zeros: LstmState = LstmState::zeros(config, batch);
+    for (name, found, expected) in [("h", &value.h, &zeros.h), ("c", &value.c, &zeros.c)] {
+        if found.dim() != expected.dim() {
+            return Err(Error::shape(format!(
+                "state `{name}` of `{}`: expected [num_layers, batch, size] = {:?}, found {:?}",
+                value.node,
+                expected.shape(),
+                found.shape()
+            )));
+        }
+    }
+    Ok(LstmState { h: value.h.clone(), c: value.c.clone() })
+}

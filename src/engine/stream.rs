@@ -1,0 +1,216 @@
+//! Many sequences that start and end on their own, one state each, all on the device.
+
+use std::fmt;
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, s};
+
+use crate::engine::runner::NodeState;
+use crate::engine::session::host_state;
+use crate::engine::{HostState, Session};
+use crate::error::{Error, Result};
+use crate::gpu::Wait;
+use crate::network::{Layout, LstmCall, LstmState};
+
+/// A place in a [`Stream`] that a sequence holds from [`join`](Stream::join) to [`leave`](Stream::leave).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    row: usize,
+    /// how often the place had been given away before
+    turn: u64,
+}
+
+/// Many sequences in one batch, each with a state of its own that stays on the device from step to step. Made by [`Session::stream`].
+///
+/// ```
+/// # use cellgate::{CellWeights, DeviceChoice, Engine, Lstm, LstmConfig, Network, Options};
+/// # use ndarray::{Array1, Array2};
+/// # let cell = CellWeights {
+/// #     weight_ih: Array2::from_elem((16, 3), 0.1), weight_hh: Array2::from_elem((16, 4), 0.1),
+/// #     bias_ih: Some(Array1::zeros(16)), bias_hh: Some(Array1::zeros(16)),
+/// #     weight_hr: None, peepholes: None, layer_norm: None,
+/// # };
+/// # let network = Network::from_lstm(Lstm::new(LstmConfig::new(3, 4), vec![cell])?, false);
+/// let mut session = Engine::new(DeviceChoice::Cpu)?.session(&network, Options::default())?;
+/// let mut stream = session.stream(32)?;
+/// let (alice, bob) = (stream.join()?, stream.join()?);
+/// // chunks of different lengths, and only from those who have something new
+/// let y = stream.step(&[(alice, Array2::ones((5, 3)).view()), (bob, Array2::ones((2, 3)).view())])?;
+/// assert_eq!((y[0].dim(), y[1].dim()), ((5, 4), (2, 4)));
+/// stream.leave(bob)?;
+/// let y = stream.step(&[(alice, Array2::ones((1, 3)).view())])?;
+/// # Ok::<(), cellgate::Error>(())
+/// ```
+pub struct Stream<'s> {
+    session: &'s mut Session,
+    layout: Layout,
+    state: NodeState,
+    /// for every row: the turn of the sequence that holds it, if any does
+    holders: Vec<Option<u64>>,
+    turns: u64,
+}
+
+impl<'s> Stream<'s> {
+    pub(super) fn new(session: &'s mut Session, slots: usize) -> Result<Self> {
+        if slots == 0 {
+            return Err(Error::config("a stream needs at least one slot, found 0"));
+        }
+        let (runner, layout) = session.only_runner()?;
+        let state = pollster::block_on(runner.new_state(slots, 1))?;
+        Ok(Self { session, layout, state, holders: vec![None; slots], turns: 0 })
+    }
+
+    /// How many sequences there may be at once.
+    pub fn capacity(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// How many sequences there are.
+    pub fn active(&self) -> usize {
+        self.holders.iter().flatten().count()
+    }
+
+    /// Starts a sequence with a state of zeros.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken.
+    pub fn join(&mut self) -> Result<Slot> {
+        let (runner, _) = self.session.only_runner()?;
+        let zeros = LstmState::zeros(runner.config(), 1);
+        self.join_at(&zeros)
+    }
+
+    /// Starts a sequence with a given state: `h [L, 1, R]`, `c [L, 1, H]`, as [`read`](Stream::read) gives it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong.
+    pub fn join_with(&mut self, state: &HostState) -> Result<Slot> {
+        let (runner, _) = self.session.only_runner()?;
+        let state = host_state(runner.config(), 1, state)?;
+        self.join_at(&state)
+    }
+
+    fn join_at(&mut self, state: &LstmState) -> Result<Slot> {
+        let Some(row) = self.holders.iter().position(Option::is_none) else {
+            return Err(Error::limit(format!("stream: all {} slots are taken", self.capacity())));
+        };
+        let (runner, _) = self.session.only_runner()?;
+        runner.set_state_row(&mut self.state, row, state);
+        self.turns += 1;
+        self.holders[row] = Some(self.turns);
+        Ok(Slot { row, turn: self.turns })
+    }
+
+    /// Ends a sequence; its slot is free for the next one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended already.
+    pub fn leave(&mut self, slot: Slot) -> Result<()> {
+        self.holding(slot)?;
+        self.holders[slot.row] = None;
+        Ok(())
+    }
+
+    /// The state of a sequence, on the host: `h [L, 1, R]`, `c [L, 1, H]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended; the device's own errors.
+    pub fn read(&mut self, slot: Slot) -> Result<HostState> {
+        self.holding(slot)?;
+        let node = self.session.network().nodes[0].name.clone();
+        let (runner, _) = self.session.only_runner()?;
+        let all = pollster::block_on(runner.read_state(&self.state, Wait::Block))?;
+        let row = |array: &Array3<f32>| array.slice(s![.., slot.row..=slot.row, ..]).to_owned();
+        Ok(HostState { node, h: row(&all.h), c: row(&all.c) })
+    }
+
+    /// Takes every given sequence some steps further: a chunk is `[steps, input_size]`, and its result, in the same place of the
+    /// returned list, `[steps, out_size]`. Chunks may differ in length; a sequence without one keeps its state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended or is given twice,
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong; the device's own errors.
+    pub fn step(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
+        pollster::block_on(self.step_and_wait(chunks, Wait::Block))
+    }
+
+    /// As [`Stream::step`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Stream::step`].
+    pub async fn step_async(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
+        self.step_and_wait(chunks, Wait::Async).await
+    }
+
+    /// Takes every slot the same number of steps further: `x` and the result have the model's own order of axes, with
+    /// [`capacity`](Stream::capacity) rows; rows of slots that nobody holds come back as zeros.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong; the device's own errors.
+    pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ndarray::ArrayD<f32>> {
+        let x = self.layout.x_inside("x", x.into_dyn())?;
+        let (runner, _) = self.session.only_runner()?;
+        let input_size = runner.config().input_size;
+        let (seq_len, rows, features) = x.dim();
+        if rows != self.capacity() || features != input_size {
+            let expected = self.layout.x_shape(self.capacity(), seq_len, input_size);
+            let found = self.layout.x_shape(rows, seq_len, features);
+            return Err(Error::shape(format!("tensor `x`: expected {} = {expected:?}, found {found:?}", self.layout.x_axes())));
+        }
+        let len = u32::try_from(seq_len).map_err(|_| Error::shape(format!("tensor `x`: seq_len {seq_len} is too long")))?;
+        let lens = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
+        let y = pollster::block_on(self.run(x, lens, Wait::Block))?;
+        Ok(self.layout.y_outside(y, 1))
+    }
+
+    async fn step_and_wait(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)], wait: Wait) -> Result<Vec<Array2<f32>>> {
+        let (runner, _) = self.session.only_runner()?;
+        let input_size = runner.config().input_size;
+        let longest = chunks.iter().map(|(_, chunk)| chunk.nrows()).max().unwrap_or(0);
+        let mut x = Array3::zeros((longest, self.capacity(), input_size));
+        let mut lens = vec![0_u32; self.capacity()];
+        let mut seen = vec![false; self.capacity()];
+        for (slot, chunk) in chunks {
+            self.holding(*slot)?;
+            if std::mem::replace(&mut seen[slot.row], true) {
+                return Err(Error::config(format!("stream: slot {} is given twice in one step", slot.row)));
+            }
+            if chunk.ncols() != input_size {
+                return Err(Error::shape(format!(
+                    "chunk of slot {}: expected [steps, input_size = {input_size}], found {:?}",
+                    slot.row,
+                    chunk.shape()
+                )));
+            }
+            lens[slot.row] = u32::try_from(chunk.nrows()).map_err(|_| Error::shape(format!("chunk of slot {}: too many steps", slot.row)))?;
+            x.slice_mut(s![..chunk.nrows(), slot.row, ..]).assign(chunk);
+        }
+        let y = self.run(x.view(), lens, wait).await?;
+        Ok(chunks.iter().map(|(slot, chunk)| y.index_axis(Axis(1), slot.row).slice(s![..chunk.nrows(), ..]).to_owned()).collect())
+    }
+
+    /// Runs `x [T, capacity, I]`; a row of length 0 keeps its state.
+    async fn run(&mut self, x: ArrayView3<'_, f32>, lens: Vec<u32>, wait: Wait) -> Result<Array3<f32>> {
+        let (runner, _) = self.session.only_runner()?;
+        let (seq_len, batch, _) = x.dim();
+        if lens.iter().all(|&len| len == 0) {
+            return Ok(Array3::zeros((seq_len, batch, runner.config().y_size())));
+        }
+        let full = lens.iter().all(|&len| len as usize == seq_len);
+        let call = LstmCall { x, sequence_lens: (!full).then_some(lens) };
+        let (y, _) = runner.run(&call, &mut self.state, false, wait).await?;
+        Ok(y)
+    }
+
+    fn holding(&self, slot: Slot) -> Result<()> {
+        match self.holders.get(slot.row) {
+            Some(Some(turn)) if *turn == slot.turn => Ok(()),
+            _ => Err(Error::config(format!("stream: the sequence in slot {} has ended", slot.row))),
+        }
+    }
+}
+
+impl fmt::Debug for Stream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("capacity", &self.capacity()).field("active", &self.active()).finish_non_exhaustive()
+    }
+}
