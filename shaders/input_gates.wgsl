@@ -38,6 +38,16 @@ fn x_value(row: u32, k: u32, x_row: u32) -> f32 {
     return 0.0;
 }
 
+// Column r of the result: sum[r] + weight * rows[r]
+fn add_outer_product(sum: mat4x4<f32>, weight: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        fma(weight, vec4<f32>(rows.x), sum[0]),
+        fma(weight, vec4<f32>(rows.y), sum[1]),
+        fma(weight, vec4<f32>(rows.z), sum[2]),
+        fma(weight, vec4<f32>(rows.w), sum[3]),
+    );
+}
+
 @compute @workgroup_size(64)
 fn input_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let dir = group.z;
@@ -73,8 +83,8 @@ fn input_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             let weight = weight_tile[k * UNITS + unit_lane];
             let rows_0 = x_tile[k * ROW_QUADS + row_lane];
             let rows_1 = x_tile[k * ROW_QUADS + row_lane + 4u];
-            sum_0 += mat4x4<f32>(weight * rows_0.x, weight * rows_0.y, weight * rows_0.z, weight * rows_0.w);
-            sum_1 += mat4x4<f32>(weight * rows_1.x, weight * rows_1.y, weight * rows_1.z, weight * rows_1.w);
+            sum_0 = add_outer_product(sum_0, weight, rows_0);
+            sum_1 = add_outer_product(sum_1, weight, rows_1);
         }
         workgroupBarrier();
     }

@@ -36,11 +36,11 @@ fn activate(kind: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case SIGMOID: { return sigmoid(x); }
         case TANH: { return tanh_by_exp(x); }
         case RELU: { return select(x, 0.0, x <= 0.0); }
-        case AFFINE: { return alpha * x + beta; }
+        case AFFINE: { return fma(alpha, x, beta); }
         case LEAKY_RELU: { return select(x, alpha * x, x < 0.0); }
         case THRESHOLDED_RELU: { return select(x, 0.0, x <= alpha); }
         case SCALED_TANH: { return alpha * tanh_by_exp(beta * x); }
-        case HARD_SIGMOID: { return clamp(alpha * x + beta, 0.0, 1.0); }
+        case HARD_SIGMOID: { return clamp(fma(alpha, x, beta), 0.0, 1.0); }
         case ELU: { return select(x, alpha * (exp(min(x, 0.0)) - 1.0), x < 0.0); }
         case SOFTSIGN: { return x / (1.0 + abs(x)); }
         case SOFTPLUS: { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }

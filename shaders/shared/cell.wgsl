@@ -67,14 +67,14 @@ fn next_cell(dir: u32, raw: vec4<f32>, c_prev: f32, peephole: vec4<f32>) -> Next
     if (PEEPHOLES) {
         peep = peephole;
     }
-    let i = gate_activation(dir, raw.x + peep.x * c_prev);
+    let i = gate_activation(dir, fma(peep.x, c_prev, raw.x));
     var f = 1.0 - i;
     if (!COUPLED) {
-        f = gate_activation(dir, raw.y + peep.y * c_prev);
+        f = gate_activation(dir, fma(peep.y, c_prev, raw.y));
     }
     let g = candidate_activation(dir, raw.z);
-    let c_next = bounded(f * c_prev + i * g, CELL_CLIP);
-    return NextCell(c_next, raw.w + peep.z * c_next);
+    let c_next = bounded(fma(f, c_prev, i * g), CELL_CLIP);
+    return NextCell(c_next, fma(peep.z, c_next, raw.w));
 }
 
 // `c` is the new cell state, or its normalised form.

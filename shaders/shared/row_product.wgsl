@@ -52,11 +52,11 @@ fn row_product(dir: u32, row_base: u32, output: u32, num_outputs: u32, num_k: u3
             for (var k = k_lane; k < tile_len; k += K_LANES) {
                 let weight = weights[weight_base + (tile_base + k) * num_outputs + output];
                 let values = row_tile[k];
-                sum_0 += weight * values.x;
+                sum_0 = fma(weight, vec4<f32>(values.x), sum_0);
                 if (ROWS == 4u) {
-                    sum_1 += weight * values.y;
-                    sum_2 += weight * values.z;
-                    sum_3 += weight * values.w;
+                    sum_1 = fma(weight, vec4<f32>(values.y), sum_1);
+                    sum_2 = fma(weight, vec4<f32>(values.z), sum_2);
+                    sum_3 = fma(weight, vec4<f32>(values.w), sum_3);
                 }
             }
         }

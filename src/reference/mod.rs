@@ -56,7 +56,8 @@ pub(crate) fn run(lstm: &Lstm, call: &LstmCall<'_>, state: &mut LstmState<f64>) 
             y.push(y_dir);
         }
         let views: Vec<_> = y.iter().map(|y_dir| y_dir.view()).collect();
-        x = concatenate(Axis(2), &views).expect("the directions have the same steps and rows");
+        // `concatenate` prefers the order of axes of what it joins; row-major is what callers expect
+        x = concatenate(Axis(2), &views).expect("the directions have the same steps and rows").as_standard_layout().into_owned();
     }
     x
 }

@@ -1,0 +1,133 @@
+//! What the test programs share: the devices to test, and the cases.
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use std::path::{Path, PathBuf};
+
+use cellgate::compare::Tolerance;
+use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Tensor};
+use libtest_mimic::{Failed, Trial};
+
+/// What golden cases are held to: their judges compute in float64 but some agree with a float32 engine only within 2e-5.
+pub const GOLDEN: Tolerance = Tolerance { atol: 2e-5, rtol: 2e-5 };
+
+/// A device to run every case on.
+#[derive(Clone)]
+pub struct TestDevice {
+    /// part of every trial's name
+    pub name: String,
+    /// absent where no adapter was found
+    pub engine: Option<Engine>,
+}
+
+/// Whether a GPU must be tested: then nothing about it may be ignored.
+pub fn gpu_required() -> bool {
+    std::env::var_os("CELLGATE_REQUIRE_GPU").is_some_and(|value| value != "0" && !value.is_empty())
+}
+
+/// The host's devices and every adapter, through every API that reaches it. Without an adapter there is one device that cannot run.
+pub fn devices() -> Vec<TestDevice> {
+    let host = |name: &str, choice| TestDevice { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")) };
+    let mut devices = vec![host("reference", DeviceChoice::Reference), host("cpu", DeviceChoice::Cpu)];
+    devices.extend(gpus());
+    devices
+}
+
+/// Every adapter, through every API that reaches it; where there is none, one device that cannot run.
+pub fn gpus() -> Vec<TestDevice> {
+    use GraphicsBackend::{Dx12, Gl, Metal, Vulkan};
+    let mut gpus: Vec<TestDevice> = [Vulkan, Metal, Dx12, Gl]
+        .into_iter()
+        .filter_map(|backend| {
+            let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
+            let engine = Engine::new(request).ok()?;
+            let name = engine.describe().device.name.split([' ', '/']).next().unwrap_or("gpu").to_lowercase();
+            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine) })
+        })
+        .collect();
+    if gpus.is_empty() {
+        gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None });
+    }
+    gpus
+}
+
+/// A trial on a device; without an engine it is ignored, or, where a GPU is required, fails.
+pub fn trial(device: &TestDevice, name: &str, run: impl FnOnce(&Engine) -> Result<(), Failed> + Send + 'static) -> Trial {
+    let full = format!("{}/{name}", device.name);
+    match device.engine.clone() {
+        Some(engine) => Trial::test(full, move || run(&engine)),
+        None if gpu_required() => Trial::test(full, || Err("no adapter found, and CELLGATE_REQUIRE_GPU is set".into())),
+        None => Trial::test(format!("{full} (no adapter found)"), || Ok(())).with_ignored_flag(true),
+    }
+}
+
+/// Runs the trials and ends the program; zero trials are a failure.
+pub fn conclude(trials: Vec<Trial>) -> ! {
+    assert!(!trials.is_empty(), "there is nothing to test");
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit()
+}
+
+/// A golden case: a folder with a model, its inputs and its outputs.
+#[derive(Clone)]
+pub struct Case {
+    pub name: String,
+    pub model: PathBuf,
+    pub inputs: Vec<(String, PathBuf)>,
+    pub outputs: Vec<(String, PathBuf)>,
+}
+
+/// The project's own cases, and those in the folders that the environment variable `CELLGATE_GOLDEN` lists, searched two levels deep.
+pub fn golden_cases() -> Vec<Case> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let others = std::env::var_os("CELLGATE_GOLDEN").unwrap_or_default();
+    let mut cases = Vec::new();
+    for root in std::iter::once(own).chain(std::env::split_paths(&others).filter(|path| !path.as_os_str().is_empty())) {
+        collect_cases(&root, 2, &mut cases);
+    }
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    cases
+}
+
+fn collect_cases(folder: &Path, depth: usize, cases: &mut Vec<Case>) {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for path in entries.map(|entry| entry.expect("a folder can be listed").path()).filter(|path| path.is_dir()) {
+        match Case::open(&path) {
+            Some(case) => cases.push(case),
+            None if depth > 1 => collect_cases(&path, depth - 1, cases),
+            None => {}
+        }
+    }
+}
+
+impl Case {
+    /// The case in `folder`, if there is a model in it.
+    pub fn open(folder: &Path) -> Option<Self> {
+        let model = ["model.safetensors", "model.onnx"].map(|name| folder.join(name)).into_iter().find(|path| path.is_file())?;
+        let mut case = Self { name: folder.file_name()?.to_string_lossy().into_owned(), model, inputs: Vec::new(), outputs: Vec::new() };
+        for path in std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()) {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            let middle = |prefix: &str| Some(name.strip_prefix(prefix)?.strip_suffix(".npy")?.to_owned());
+            if let Some(input) = middle("in.") {
+                case.inputs.push((input, path));
+            } else if let Some(output) = middle("out.") {
+                case.outputs.push((output, path));
+            }
+        }
+        case.inputs.sort();
+        case.outputs.sort();
+        Some(case)
+    }
+
+    /// The input tensors, read.
+    pub fn read_inputs(&self) -> Result<Vec<(String, Tensor)>, Failed> {
+        self.inputs.iter().map(|(name, path)| Ok((name.clone(), cellgate::formats::npy::read(path)?))).collect()
+    }
+}
+
+/// Inputs made of tensors that somebody else owns.
+pub fn inputs(tensors: &[(String, Tensor)]) -> Inputs<'_> {
+    let mut inputs = Inputs::new();
+    for (name, tensor) in tensors {
+        inputs.insert(name.clone(), tensor.view());
+    }
+    inputs
+}

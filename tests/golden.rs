@@ -1,0 +1,39 @@
+//! Golden cases, judged by engines that this project did not write, on every device.
+
+mod common;
+
+use cellgate::compare::compare;
+use cellgate::formats::npy;
+use cellgate::{Engine, Network, Options};
+use common::{Case, GOLDEN, conclude, devices, golden_cases, inputs, trial};
+use libtest_mimic::Failed;
+
+fn main() {
+    let (devices, cases) = (devices(), golden_cases());
+    let trials = devices.iter().flat_map(|device| {
+        cases.iter().map(|case| {
+            let case = case.clone();
+            trial(device, &case.name.clone(), move |engine| run(engine, &case))
+        })
+    });
+    conclude(trials.collect());
+}
+
+fn run(engine: &Engine, case: &Case) -> Result<(), Failed> {
+    let network = Network::open(&case.model)?;
+    let tensors = case.read_inputs()?;
+    let outputs = engine.session(&network, Options::default())?.run(&inputs(&tensors))?;
+    if case.outputs.is_empty() {
+        return Err("the case has no expected output".into());
+    }
+    for (name, path) in &case.outputs {
+        let expected = npy::read(path)?;
+        let expected = expected.as_f32().ok_or("the expected output is not float32")?.mapv(f64::from);
+        let actual = outputs.get(name).and_then(|tensor| tensor.as_f32()).ok_or_else(|| format!("output `{name}`: missing"))?;
+        let comparison = compare(actual.view(), expected.view(), GOLDEN);
+        if !comparison.passed() {
+            return Err(format!("output `{name}`: {comparison}").into());
+        }
+    }
+    Ok(())
+}
