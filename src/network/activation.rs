@@ -112,6 +112,11 @@ impl Activation {
         }
     }
 
+    /// Whether the result stays within fixed bounds, whatever the argument.
+    pub fn is_bounded(self) -> bool {
+        matches!(self, Self::Sigmoid | Self::Tanh | Self::ScaledTanh { .. } | Self::HardSigmoid { .. } | Self::Softsign)
+    }
+
     /// The same function with `new_alpha` and `new_beta` in place of those parameters that it takes.
     #[must_use]
     pub fn with_parameters(self, new_alpha: f32, new_beta: f32) -> Self {

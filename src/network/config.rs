@@ -152,6 +152,14 @@ impl LstmConfig {
         }
     }
 
+    /// Whether rounding can grow from step to step: gates or outputs that are not bounded let a state grow, and its errors with it.
+    ///
+    /// The backends compute such stacks with twice `float32`'s precision between two steps, at several times the cost.
+    pub fn amplifies_rounding(&self) -> bool {
+        let used = &self.activations[..self.num_directions()];
+        used.iter().any(|activations| !activations.gate.is_bounded() || !activations.output.is_bounded())
+    }
+
     /// How many numbers the weights hold.
     pub fn num_parameters(&self) -> usize {
         let (hidden, out) = (self.hidden_size, self.out_size());
