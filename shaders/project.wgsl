@@ -38,10 +38,11 @@ fn row_value(dir: u32, row: u32, k: u32) -> f32 {
     return 0.0;
 }
 
-fn finish(dir: u32, row: u32, quad: u32, sum: vec4<f32>) {
+fn finish(dir: u32, row: u32, quad: u32, pair: Pair4) {
     if (row >= params.batch) {
         return;
     }
+    let sum = pair.high + pair.low;
     let t = select(params.t_0, params.t_1, dir == 1u);
     var live = true;
     if (RAGGED) {

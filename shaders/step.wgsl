@@ -1,6 +1,7 @@
 // step.wgsl: one time step of one LSTM layer, both directions; the recurrent product and the cell in one.
 //   raw[gate] = gates_x[dir, t, n, unit, gate] + sum_k weight_hh[dir, k, unit, gate] * h_prev[dir, n, k]
 //   c_next, h_next from raw and c_prev: shared/cell.wgsl
+//   PAIRS: products and cell in pairs of f32 (shared/two_float.wgsl); only h and c are rounded to f32.
 //   A row whose length is reached keeps its state and gets y = 0.
 //   RAW_ONLY: the sums alone go to out as gates_h, for norm_cell.wgsl. PROJECTED: o * output(c) goes to out as cell_out, for project.wgsl.
 // Twin:       src/reference/step.rs
@@ -23,13 +24,13 @@ struct StepParams {
     h_next_base: u32,
     c_base: u32,
     out_base: u32,                        // of y, cell_out or gates_h
+    gates_low_offset: u32,                // from gates_x to its low parts, in vec4, with PAIRS
     _pad0: u32,
-    _pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  StepParams;
 @group(0) @binding(1) var<storage, read>       weights: array<vec4<f32>>;    // weight_hh [D, R, H], peepholes [D, H]
-@group(0) @binding(2) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], biases included
+@group(0) @binding(2) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], biases included; with PAIRS the low parts behind
 @group(0) @binding(3) var<storage, read>       lens:    array<u32>;          // [N]
 @group(0) @binding(4) var<storage, read_write> out:     array<f32>;          // y [T, N, D*R], or cell_out [D, N, H], or gates_h [D, N, H, 4]
 @group(1) @binding(0) var<storage, read_write> state:   array<f32>;          // h [2, L*D, N, R], c [L*D, N, H]
@@ -45,17 +46,17 @@ fn row_value(dir: u32, row: u32, k: u32) -> f32 {
     return 0.0;
 }
 
-fn finish(dir: u32, row: u32, unit: u32, sum: vec4<f32>) {
+fn finish(dir: u32, row: u32, unit: u32, sum: Pair4) {
     if (row >= params.batch) {
         return;
     }
     let cell = (dir * params.batch + row) * params.hidden_size + unit;
     if (RAW_ONLY) {
         let base = params.out_base + cell * 4u;
-        out[base] = sum.x;
-        out[base + 1u] = sum.y;
-        out[base + 2u] = sum.z;
-        out[base + 3u] = sum.w;
+        out[base] = sum.high.x;
+        out[base + 1u] = sum.high.y;
+        out[base + 2u] = sum.high.z;
+        out[base + 3u] = sum.high.w;
         return;
     }
     let t = select(params.t_0, params.t_1, dir == 1u);
@@ -65,14 +66,22 @@ fn finish(dir: u32, row: u32, unit: u32, sum: vec4<f32>) {
     }
     var h_next = 0.0;
     if (live) {
-        let raw = gates_x[select(params.gates_0, params.gates_1, dir == 1u) + row * params.hidden_size + unit] + sum;
+        let gates = select(params.gates_0, params.gates_1, dir == 1u) + row * params.hidden_size + unit;
         var peephole = vec4<f32>(0.0);
         if (PEEPHOLES) {
             peephole = weights[params.peephole_base + dir * params.hidden_size + unit];
         }
-        let next = next_cell(dir, raw, state[params.c_base + cell], peephole);
-        state[params.c_base + cell] = next.c_next;
-        h_next = cell_output(dir, next.o_raw, next.c_next);
+        let c_prev = state[params.c_base + cell];
+        if (PAIRS) {
+            let raw = add4(Pair4(gates_x[gates], gates_x[gates + params.gates_low_offset]), sum);
+            let next = next_pair_cell(dir, raw, c_prev, peephole);
+            state[params.c_base + cell] = next.c_next.x;
+            h_next = pair_cell_output(dir, next.o_raw, next.c_next);
+        } else {
+            let next = next_cell(dir, gates_x[gates] + sum.high, c_prev, peephole);
+            state[params.c_base + cell] = next.c_next;
+            h_next = cell_output(dir, next.o_raw, next.c_next);
+        }
     }
     if (PROJECTED) {
         out[params.out_base + cell] = h_next;

@@ -56,8 +56,8 @@ pub struct Kernel {
     pub params_size: usize,
     /// storage buffers
     pub bindings: &'static [Binding],
-    /// overrides that the host sets
-    pub overrides: &'static [&'static str],
+    /// overrides that the host sets, in groups
+    pub overrides: &'static [&'static [&'static str]],
 }
 
 /// Declares a uniform struct together with the list of its members, which the contract test compares with the shader's.
@@ -78,7 +78,10 @@ macro_rules! params {
 
 params! {
     /// Uniforms of `input_gates.wgsl`.
-    InputGatesParams { num_rows, input_size, hidden_size, weight_base, bias_base, gates_stride, x_row_0, x_row_1, }
+    InputGatesParams {
+        num_rows, input_size, hidden_size, weight_base, bias_base, gates_stride, x_row_0, x_row_1,
+        gates_low_offset, bias_low_base, _pad0, _pad1,
+    }
 }
 params! {
     /// Uniforms of `norm_gates.wgsl`.
@@ -88,7 +91,7 @@ params! {
     /// Uniforms of `step.wgsl`.
     StepParams {
         batch, hidden_size, out_size, y_size, weight_base, peephole_base, gates_0, gates_1,
-        t_0, t_1, h_prev_base, h_next_base, c_base, out_base, _pad0, _pad1,
+        t_0, t_1, h_prev_base, h_next_base, c_base, out_base, gates_low_offset, _pad0,
     }
 }
 params! {
@@ -123,17 +126,28 @@ const fn write(binding: u32, name: &'static str) -> Binding {
 /// The states that a call carries: one buffer, in a group of its own, so that a plan does not depend on whose state it runs.
 const STATE: Binding = Binding { group: 1, binding: 0, name: "state", access: Access::ReadWrite };
 
+/// Overrides of `shared/cell.wgsl`.
+#[rustfmt::skip]
+const CELL: &[&str] = &[
+    "COUPLED", "PEEPHOLES", "CLIP", "CELL_CLIP", "PER_DIRECTION",
+    "GATE_0", "GATE_ALPHA_0", "GATE_BETA_0", "CANDIDATE_0", "CANDIDATE_ALPHA_0", "CANDIDATE_BETA_0", "OUTPUT_0", "OUTPUT_ALPHA_0", "OUTPUT_BETA_0",
+    "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
+];
+
+/// Overrides of `shared/row_product.wgsl`.
+const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "PAIRS"];
+
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
     Kernel {
         id: KernelId::InputGates,
         name: "input_gates",
-        parts: &[part!("input_gates.wgsl")],
+        parts: &[part!("shared/two_float.wgsl"), part!("input_gates.wgsl")],
         params_name: "InputGatesParams",
         params: InputGatesParams::FIELDS,
         params_size: size_of::<InputGatesParams>(),
         bindings: &[read(1, "weights"), read(2, "x"), write(3, "gates_x")],
-        overrides: &["HAS_BIAS"],
+        overrides: &[&["HAS_BIAS", "PAIRS"]],
     },
     Kernel {
         id: KernelId::NormGates,
@@ -143,47 +157,24 @@ pub const KERNELS: &[Kernel] = &[
         params: NormGatesParams::FIELDS,
         params_size: size_of::<NormGatesParams>(),
         bindings: &[read(1, "weights"), write(2, "gates_x")],
-        overrides: &["WORKGROUP_SIZE", "EPSILON"],
+        overrides: &[&["WORKGROUP_SIZE", "EPSILON"]],
     },
     Kernel {
         id: KernelId::Step,
         name: "step",
-        parts: &[part!("shared/row_product.wgsl"), part!("shared/activations.wgsl"), part!("shared/cell.wgsl"), part!("step.wgsl")],
+        parts: &[
+            part!("shared/two_float.wgsl"),
+            part!("shared/row_product.wgsl"),
+            part!("shared/activations.wgsl"),
+            part!("shared/cell.wgsl"),
+            part!("shared/pair_cell.wgsl"),
+            part!("step.wgsl"),
+        ],
         params_name: "StepParams",
         params: StepParams::FIELDS,
         params_size: size_of::<StepParams>(),
         bindings: &[read(1, "weights"), read(2, "gates_x"), read(3, "lens"), write(4, "out"), STATE],
-        overrides: &[
-            "WORKGROUP_SIZE",
-            "K_LANES",
-            "ROWS",
-            "RAGGED",
-            "RAW_ONLY",
-            "PROJECTED",
-            "COUPLED",
-            "PEEPHOLES",
-            "CLIP",
-            "CELL_CLIP",
-            "PER_DIRECTION",
-            "GATE_0",
-            "GATE_ALPHA_0",
-            "GATE_BETA_0",
-            "CANDIDATE_0",
-            "CANDIDATE_ALPHA_0",
-            "CANDIDATE_BETA_0",
-            "OUTPUT_0",
-            "OUTPUT_ALPHA_0",
-            "OUTPUT_BETA_0",
-            "GATE_1",
-            "GATE_ALPHA_1",
-            "GATE_BETA_1",
-            "CANDIDATE_1",
-            "CANDIDATE_ALPHA_1",
-            "CANDIDATE_BETA_1",
-            "OUTPUT_1",
-            "OUTPUT_ALPHA_1",
-            "OUTPUT_BETA_1",
-        ],
+        overrides: &[ROW_PRODUCT, &["RAGGED", "RAW_ONLY", "PROJECTED"], CELL],
     },
     Kernel {
         id: KernelId::NormCell,
@@ -193,47 +184,26 @@ pub const KERNELS: &[Kernel] = &[
         params: NormCellParams::FIELDS,
         params_size: size_of::<NormCellParams>(),
         bindings: &[read(1, "weights"), read(2, "gates_x"), read(3, "lens"), write(4, "scratch"), write(5, "y"), STATE],
-        overrides: &[
-            "WORKGROUP_SIZE",
-            "RAGGED",
-            "PROJECTED",
-            "EPSILON",
-            "COUPLED",
-            "PEEPHOLES",
-            "CLIP",
-            "CELL_CLIP",
-            "PER_DIRECTION",
-            "GATE_0",
-            "GATE_ALPHA_0",
-            "GATE_BETA_0",
-            "CANDIDATE_0",
-            "CANDIDATE_ALPHA_0",
-            "CANDIDATE_BETA_0",
-            "OUTPUT_0",
-            "OUTPUT_ALPHA_0",
-            "OUTPUT_BETA_0",
-            "GATE_1",
-            "GATE_ALPHA_1",
-            "GATE_BETA_1",
-            "CANDIDATE_1",
-            "CANDIDATE_ALPHA_1",
-            "CANDIDATE_BETA_1",
-            "OUTPUT_1",
-            "OUTPUT_ALPHA_1",
-            "OUTPUT_BETA_1",
-        ],
+        overrides: &[&["WORKGROUP_SIZE", "RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
     Kernel {
         id: KernelId::Project,
         name: "project",
-        parts: &[part!("shared/row_product.wgsl"), part!("project.wgsl")],
+        parts: &[part!("shared/two_float.wgsl"), part!("shared/row_product.wgsl"), part!("project.wgsl")],
         params_name: "ProjectParams",
         params: ProjectParams::FIELDS,
         params_size: size_of::<ProjectParams>(),
         bindings: &[read(1, "weights"), read(2, "scratch"), read(3, "lens"), write(4, "y"), STATE],
-        overrides: &["WORKGROUP_SIZE", "K_LANES", "ROWS", "RAGGED", "PROJ_CLIP"],
+        overrides: &[ROW_PRODUCT, &["RAGGED", "PROJ_CLIP"]],
     },
 ];
+
+impl Kernel {
+    /// The overrides of all groups.
+    pub fn override_names(&self) -> impl Iterator<Item = &'static str> {
+        self.overrides.iter().copied().flatten().copied()
+    }
+}
 
 impl KernelId {
     /// The kernel's row in the table.

@@ -5,7 +5,7 @@
 //! read neighbouring 16 bytes, and a thread has everything that its cell needs in one accumulator.
 //!
 //! ```text
-//! arena 0   | layer 0: weight_ih [D, I, H]  bias [D, H]  gamma_ih [D, H] | weight_hh [D, R, H]  peepholes  gamma_hh  gamma_c | weight_hr [D, H, P/4] | layer 1 ...
+//! arena 0   | layer 0: weight_ih [D, I, H]  bias  bias_low  gamma_ih [D, H] | weight_hh [D, R, H]  peepholes  gamma_hh  gamma_c | weight_hr [D, H, P/4] | layer 1 ...
 //! ```
 
 use crate::error::{Error, Result};
@@ -50,6 +50,8 @@ pub struct InputSide {
     pub weight: Region,
     /// both biases summed, `[D, H]`
     pub bias_base: u32,
+    /// what `float32` loses of that sum, `[D, H]`
+    pub bias_low_base: u32,
     /// `gamma_ih [D, H]`; ones where there is no normalisation
     pub gamma_base: u32,
 }
@@ -101,19 +103,15 @@ struct Packer {
 impl Packer {
     fn input_side(&mut self, layer: usize, cells: &[&CellWeights]) -> Result<InputSide> {
         let weight: Vec<_> = cells.iter().flat_map(|cell| by_gate(cell.weight_ih.ncols(), hidden(cell), |row, k| cell.weight_ih[[row, k]])).collect();
-        let bias: Vec<_> = cells
-            .iter()
-            .flat_map(|cell| {
-                let bias = cell.bias_sum();
-                by_gate(1, hidden(cell), move |row, _| bias[row])
-            })
-            .collect();
+        let bias: Vec<_> = cells.iter().flat_map(|cell| bias_sums(cell, |high, _| high)).collect();
+        let bias_low = cells.iter().flat_map(|cell| bias_sums(cell, |high, exact| (exact - f64::from(high)) as f32));
         let gamma = cells.iter().flat_map(|cell| by_gate(1, hidden(cell), |row, _| cell.layer_norm.as_ref().map_or(1.0, |norm| norm.gamma_ih[row])));
         let (weight_len, bias_len) = (weight.len(), bias.len());
-        let all = weight.into_iter().chain(bias).chain(gamma).collect();
+        let all = weight.into_iter().chain(bias).chain(bias_low).chain(gamma).collect();
         let region = self.place(format!("weight_ih_l{layer}"), all)?;
         let bias_base = region.base + index(weight_len);
-        Ok(InputSide { weight: region, bias_base, gamma_base: bias_base + index(bias_len) })
+        let bias_low_base = bias_base + index(bias_len);
+        Ok(InputSide { weight: region, bias_base, bias_low_base, gamma_base: bias_low_base + index(bias_len) })
     }
 
     fn recurrent_side(&mut self, layer: usize, cells: &[&CellWeights]) -> Result<RecurrentSide> {
@@ -187,6 +185,13 @@ fn by_gate(num_k: usize, hidden: usize, value: impl Fn(usize, usize) -> f32) -> 
     packed
 }
 
+/// One packed row of what `part` takes from each bias sum, given as `float32` and exactly.
+fn bias_sums(cell: &CellWeights, part: impl Fn(f32, f64) -> f32) -> Vec<[f32; 4]> {
+    let high = cell.bias_sum();
+    let exact = |row: usize| [&cell.bias_ih, &cell.bias_hh].into_iter().flatten().map(|bias| f64::from(bias[row])).sum();
+    by_gate(1, hidden(cell), |row, _| part(high[row], exact(row)))
+}
+
 fn index(vec4s: usize) -> u32 {
     u32::try_from(vec4s).expect("an arena has at most 2^31 bytes, so its vec4s count fits u32")
 }
@@ -236,6 +241,7 @@ mod tests {
         let config = LstmConfig { num_layers: 3, ..LstmConfig::new(5, 5) };
         let whole = pack(&numbered(&config), 1 << 20).expect("it fits");
         assert_eq!(whole.arenas.len(), 1);
+        // both sides hold a matrix [5, 5] and three vectors [5]
         let largest_group = (5 * 5 + 3 * 5) * VEC4_BYTES;
         let split = pack(&numbered(&config), largest_group).expect("every group fits an arena");
         assert_eq!(split.arenas.len(), 6);

@@ -29,7 +29,7 @@ pub(crate) const WORKGROUP_SIZE: u32 = 64;
 impl Specialisation {
     /// The specialisation of `kernel` for `config` and `shape`.
     pub fn new(kernel: KernelId, config: &LstmConfig, shape: Shape) -> Self {
-        let overrides = kernel.kernel().overrides.iter().map(|&name| (name, value_of(name, config, shape))).collect();
+        let overrides = kernel.kernel().override_names().map(|name| (name, value_of(name, config, shape))).collect();
         Self { kernel, overrides }
     }
 
@@ -37,6 +37,11 @@ impl Specialisation {
     pub(crate) fn key(&self) -> (KernelId, Vec<u64>) {
         (self.kernel, self.overrides.iter().map(|(_, value)| value.to_bits()).collect())
     }
+}
+
+/// Whether the kernels compute in pairs of `float32` between two steps. A normalised row does not carry its errors' size along.
+pub(crate) fn sums_pairs(config: &LstmConfig) -> bool {
+    config.amplifies_rounding() && config.layer_norm.is_none()
 }
 
 fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {
@@ -52,6 +57,7 @@ fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {
         "PROJECTED" => flag(config.proj_size.is_some()),
         // the bias of a layer-normalised input product is added after the normalisation
         "HAS_BIAS" => flag(config.bias && config.layer_norm.is_none()),
+        "PAIRS" => flag(sums_pairs(config)),
         "EPSILON" => f64::from(config.layer_norm.unwrap_or(0.0)),
         "COUPLED" => flag(config.input_forget),
         "PEEPHOLES" => flag(config.peepholes),

@@ -1,5 +1,5 @@
 //! What the test programs share: the devices to test, and the cases.
-#![allow(dead_code, reason = "every test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "every test program is a crate of its own and uses a part of it")]
 
 use std::path::{Path, PathBuf};
 

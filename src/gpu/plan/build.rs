@@ -5,7 +5,7 @@ use bytemuck::Pod;
 use crate::gpu::kernels::{InputGatesParams, KernelId, NormCellParams, NormGatesParams, ProjectParams, StepParams};
 use crate::gpu::pack::{PackedLayer, VEC4_BYTES};
 use crate::gpu::plan::{BindGroup, BufferId, DeviceProfile, Dispatch, Plan, Request};
-use crate::gpu::specialise::{Shape, Specialisation, WORKGROUP_SIZE};
+use crate::gpu::specialise::{Shape, Specialisation, WORKGROUP_SIZE, sums_pairs};
 use crate::network::{GATES, LstmConfig};
 
 /// Rows and units of a workgroup of `input_gates`.
@@ -54,7 +54,8 @@ fn shape(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Shap
     let rows = if request.batch == 1 { 1 } else { 4 };
     let tiles = config.hidden_size.div_ceil(WORKGROUP_SIZE as usize) * request.batch.div_ceil(rows) * config.num_directions();
     let mut k_lanes = 1;
-    while k_lanes < 16 && tiles * k_lanes < profile.fill_workgroups as usize && config.out_size() >= 8 * k_lanes {
+    // pairs are summed by one thread
+    while !sums_pairs(config) && k_lanes < 16 && tiles * k_lanes < profile.fill_workgroups as usize && config.out_size() >= 8 * k_lanes {
         k_lanes *= 2;
     }
     Shape { ragged: request.ragged, rows: rows as u32, k_lanes: k_lanes as u32 }
@@ -63,7 +64,7 @@ fn shape(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Shap
 /// Steps whose input product is made in one dispatch: as many as memory, a submit's length and the grid allow.
 fn chunk_steps(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> usize {
     let (dirs, hidden, batch) = (config.num_directions(), config.hidden_size, request.batch);
-    let step_bytes = (dirs * batch * hidden) as u64 * VEC4_BYTES;
+    let step_bytes = (dirs * batch * hidden * gates_parts(config)) as u64 * VEC4_BYTES;
     let by_memory = (GATES_BYTES.min(profile.max_binding_bytes) / step_bytes).max(1) as usize;
     let largest_input = config.input_size.max(if config.num_layers > 1 { config.y_size() } else { 0 });
     let step_flops = (2 * GATES * dirs * batch * hidden * largest_input) as f64;
@@ -71,6 +72,11 @@ fn chunk_steps(config: &LstmConfig, request: Request, profile: &DeviceProfile) -
     // norm_gates takes a workgroup a row
     let by_grid = (profile.max_workgroups as usize / batch).max(1);
     by_memory.min(by_time).min(by_grid).min(request.seq_len).max(1)
+}
+
+/// How many floats `gates_x` holds for a value: one, or a pair.
+pub(super) fn gates_parts(config: &LstmConfig) -> usize {
+    if sums_pairs(config) { 2 } else { 1 }
 }
 
 /// Floats of one `h` slot of the state and of all of `c`.
@@ -91,7 +97,7 @@ fn buffers(config: &LstmConfig, request: Request, chunk_steps: usize) -> Vec<(Bu
     let (gates_h_len, cell_out_len) = scratch_lens(config, request.batch);
     let mut buffers = vec![(BufferId::X, floats(rows * config.input_size))];
     buffers.extend((0..config.num_layers.min(2)).map(|which| (BufferId::Sequence(which), floats(rows * config.y_size()))));
-    let gates = config.num_directions() * chunk_steps * request.batch * config.hidden_size;
+    let gates = gates_parts(config) * config.num_directions() * chunk_steps * request.batch * config.hidden_size;
     buffers.push((BufferId::GatesX, gates as u64 * VEC4_BYTES));
     if gates_h_len + cell_out_len > 0 {
         buffers.push((BufferId::Scratch, floats(gates_h_len + cell_out_len)));
@@ -131,6 +137,7 @@ struct Builder<'a> {
 
 /// Where one step of one layer is: for each direction its time and its place in `gates_x`, and the places in the state.
 struct StepPlace {
+    gates_low_offset: u32,
     t: [u32; 2],
     gates: [u32; 2],
     h_prev_base: u32,
@@ -174,6 +181,9 @@ impl Builder<'_> {
             gates_stride: to_u32(len * batch * hidden),
             x_row_0: x_row(0),
             x_row_1: x_row(1),
+            gates_low_offset: self.gates_low_offset(len),
+            bias_low_base: input.bias_low_base,
+            ..InputGatesParams::default()
         };
         let x = if layer == 0 { BufferId::X } else { BufferId::Sequence((layer - 1) % 2) };
         let groups = [hidden.div_ceil(INPUT_TILE.1), rows.div_ceil(INPUT_TILE.0), dirs];
@@ -189,6 +199,11 @@ impl Builder<'_> {
         }
     }
 
+    /// From `gates_x` of a chunk of `len` steps to its low parts, in `vec4`; they are there where sums are pairs.
+    fn gates_low_offset(&self, len: usize) -> u32 {
+        to_u32(self.config.num_directions() * len * self.request.batch * self.config.hidden_size)
+    }
+
     fn place(&self, layer: usize, s: usize, first: usize, len: usize) -> StepPlace {
         let (config, request) = (self.config, self.request);
         let dirs = config.num_directions();
@@ -199,6 +214,7 @@ impl Builder<'_> {
         let (h_len, _) = state_lens(config, request.batch);
         let h_base = |slot: usize| to_u32(slot % 2 * h_len + layer * dirs * request.batch * config.out_size());
         StepPlace {
+            gates_low_offset: self.gates_low_offset(len),
             t: both(&t),
             gates: both(&gates),
             h_prev_base: h_base(request.start_slot + s),
@@ -228,6 +244,7 @@ impl Builder<'_> {
             c_base: place.c_base,
             // gates_h comes first in the scratch buffer, cell_out behind it
             out_base: if finishes || config.layer_norm.is_some() { 0 } else { to_u32(gates_h_len) },
+            gates_low_offset: place.gates_low_offset,
             ..StepParams::default()
         };
         let out_buffer = if finishes { self.y(layer) } else { BufferId::Scratch };

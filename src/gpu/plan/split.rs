@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::plan::DeviceProfile;
+use crate::gpu::plan::build::gates_parts;
 use crate::network::{Direction, GATES, LstmConfig};
 
 /// How a call is split: every block has at most `rows` rows, every segment at most `steps` steps.
@@ -27,6 +28,7 @@ const F32: u64 = size_of::<f32>() as u64;
 pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &DeviceProfile) -> Result<Split> {
     let (dirs, hidden, out) = (config.num_directions() as u64, config.hidden_size as u64, config.out_size() as u64);
     let gates_row = dirs * hidden * GATES as u64 * F32;
+    let gates_parts = gates_parts(config) as u64;
     let state_row = config.num_cells() as u64 * (2 * out + hidden) * F32;
     let scratch_row = gates_row + dirs * hidden * F32;
     let sequence_row = config.input_size.max(config.y_size()) as u64 * F32;
@@ -38,6 +40,7 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
         if rows == 0 { Err(too_large(name, row_bytes, limit)) } else { Ok(()) }
     };
     fit("state [L*D, N, 2*R+H]", state_row, profile.max_binding_bytes)?;
+    fit("gates_x [D, 1, N, 4*H]", gates_row * gates_parts, profile.max_binding_bytes)?;
     fit("scratch [D, N, 5*H]", scratch_row, profile.max_binding_bytes)?;
     fit("x or y [1, N, features]", sequence_row, profile.max_binding_bytes)?;
 
