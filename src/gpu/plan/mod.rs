@@ -9,6 +9,8 @@
 
 mod build;
 mod split;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
@@ -30,6 +32,8 @@ pub struct DeviceProfile {
     pub uniform_alignment: u32,
     /// bytes that all activations of a call together should stay below; longer calls are split
     pub activation_bytes: u64,
+    /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
+    pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
     pub flops_per_second: f64,
     /// what a dispatch costs beside its arithmetic

@@ -26,6 +26,15 @@ const F32: u64 = size_of::<f32>() as u64;
 /// # Errors
 /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where one row of one step, or of all steps of a bidirectional stack, does not fit.
 pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &DeviceProfile) -> Result<Split> {
+    let needed = loop_iterations(config);
+    if needed > profile.max_loop_iterations {
+        return Err(Error::limit(format!(
+            "loop iterations of one thread: need {needed} for input_size {}, hidden_size {hidden}, the adapter's driver allows {}",
+            config.input_size,
+            profile.max_loop_iterations,
+            hidden = config.hidden_size,
+        )));
+    }
     let (dirs, hidden, out) = (config.num_directions() as u64, config.hidden_size as u64, config.out_size() as u64);
     let gates_row = dirs * hidden * GATES as u64 * F32;
     let gates_parts = gates_parts(config) as u64;
@@ -64,6 +73,16 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
     let rows = usize::try_from(rows).expect("at most the batch, which is a usize");
     // even blocks, likewise
     Ok(Split { rows: batch.div_ceil(batch.div_ceil(rows).max(1)).max(1), steps: steps.max(1) })
+}
+
+/// Loop iterations of the longest-running thread of any kernel, the last test of every loop included.
+fn loop_iterations(config: &LstmConfig) -> u64 {
+    let largest_input = (0..config.num_layers.min(2)).map(|layer| config.layer_input_size(layer)).max().unwrap_or(0) as u64;
+    // a tile of 16: staging twice, the products, and the tests that end the loops
+    let input_gates = largest_input.div_ceil(16) * (2 + 4 + 16 + 4) + 16;
+    // a tile of 64 for one thread a sum
+    let row_product = (config.hidden_size.max(config.out_size()) as u64).div_ceil(64) * (64 + 4) + 16;
+    input_gates.max(row_product)
 }
 
 fn too_large(name: &str, need: u64, allowed: u64) -> Error {
