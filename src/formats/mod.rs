@@ -17,7 +17,8 @@ pub(crate) fn open(path: &Path, config: Option<(&LstmConfig, bool)>) -> Result<N
     read(&bytes, config).map_err(|error| error.within(path.display()))
 }
 
-fn read(bytes: &[u8], config: Option<(&LstmConfig, bool)>) -> Result<Network> {
+/// Reads the bytes of a model file, as [`open`] does.
+pub(crate) fn read(bytes: &[u8], config: Option<(&LstmConfig, bool)>) -> Result<Network> {
     if bytes.is_empty() {
         return Err(Error::format("expected a model, found an empty file"));
     }

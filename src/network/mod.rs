@@ -40,6 +40,8 @@ pub struct Network {
     pub(crate) constants: BTreeMap<String, Tensor>,
     /// what a user should know about how the file was understood
     pub(crate) notes: Vec<String>,
+    /// what the file says about itself, by key
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 /// An input or output of a network.
@@ -107,6 +109,19 @@ impl Network {
         formats::open(path.as_ref(), None)
     }
 
+    /// As [`Network::open`], from the bytes of a file that is in memory already.
+    ///
+    /// # Errors
+    /// As [`Network::open`], without [`ErrorKind::Io`](crate::ErrorKind::Io).
+    ///
+    /// ```
+    /// let error = cellgate::Network::from_bytes(b"").expect_err("an empty file is no model");
+    /// assert_eq!(error.kind(), cellgate::ErrorKind::Format);
+    /// ```
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        formats::read(bytes, None)
+    }
+
     /// Reads a safetensors file whose metadata does not say how the LSTM was made: `config` says it,
     /// and `batch_first` whether its inputs have the batch axis first.
     ///
@@ -156,6 +171,7 @@ impl Network {
             }],
             constants: BTreeMap::new(),
             notes,
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -177,6 +193,11 @@ impl Network {
     /// What a user should know about how the file was understood: inferred settings, weights that are not finite.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// What the file says about itself under `key`: the metadata of a safetensors file, or the `metadata_props` of an ONNX model.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// The LSTM stacks in the order in which they run, by node name; `None` for a stack whose weights come with each call.

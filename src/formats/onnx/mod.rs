@@ -61,7 +61,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Network> {
     }
     let (inputs, outputs) = reader.ports(graph)?;
     notes.append(&mut reader.notes);
-    Ok(Network { format: "onnx", inputs, outputs, nodes: graph::sorted(nodes)?, constants: reader.constants, notes })
+    let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
+    Ok(Network { format: "onnx", inputs, outputs, nodes: graph::sorted(nodes)?, constants: reader.constants, notes, metadata })
 }
 
 /// The error for a file that is not ONNX; `found` is for one whose kind cannot be told by its first bytes.

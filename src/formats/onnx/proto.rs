@@ -21,6 +21,9 @@ pub(super) struct ModelProto {
     /// versions of the operator sets that the nodes belong to
     #[prost(message, repeated, tag = "8")]
     pub(super) opset_import: Vec<OperatorSetIdProto>,
+    /// what the file says about itself
+    #[prost(message, repeated, tag = "14")]
+    pub(super) metadata_props: Vec<StringStringEntryProto>,
     /// operators that the file defines itself
     #[prost(message, repeated, tag = "25")]
     pub(super) functions: Vec<Skipped>,

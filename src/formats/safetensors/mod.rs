@@ -33,7 +33,7 @@ pub(crate) fn read(bytes: &[u8], given: Option<(&LstmConfig, bool)>) -> Result<N
     let file = File::parse(bytes)?;
     let prefix = file.prefix()?;
     let mut notes = Vec::new();
-    let (config, batch_first) = match (&file.config_json, given) {
+    let (config, batch_first) = match (file.metadata.get("lstm"), given) {
         (Some(json), given) => {
             let stored = config::parse(json).map_err(|error| error.within("metadata `lstm`"))?;
             if let Some(given) = given {
@@ -59,13 +59,14 @@ pub(crate) fn read(bytes: &[u8], given: Option<(&LstmConfig, bool)>) -> Result<N
     let mut network = Network::from_lstm(lstm, batch_first);
     network.format = "safetensors";
     network.notes.splice(0..0, notes);
+    network.metadata = file.metadata;
     Ok(network)
 }
 
-/// A file taken apart: its tensors by name, and the configuration that it carries.
+/// A file taken apart: its tensors by name, and its metadata, of which the key `lstm` is the configuration.
 struct File<'a> {
     tensors: BTreeMap<String, Stored<'a>>,
-    config_json: Option<String>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// A tensor as it lies in the file; the length of `data` is that of `dtype` and `shape`.
@@ -80,12 +81,12 @@ impl<'a> File<'a> {
         let (header_len, metadata) = SafeTensors::read_metadata(bytes)
             .map_err(|error| Error::format(format!("safetensors: {}", explain(&error, bytes))).with_source(error))?;
         let data = &bytes[size_of::<u64>() + header_len..];
-        let config_json = metadata.metadata().as_ref().and_then(|entries| entries.get("lstm").cloned());
+        let entries = metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
         let stored = metadata.tensors().into_iter().map(|(name, info)| {
             let (start, end) = info.data_offsets;
             (name, Stored { dtype: info.dtype, shape: info.shape.clone(), data: &data[start..end] })
         });
-        Ok(Self { tensors: stored.collect(), config_json })
+        Ok(Self { tensors: stored.collect(), metadata: entries })
     }
 
     /// What stands before the name of every tensor of the LSTM.

@@ -107,6 +107,7 @@ fn every_variant_survives_a_round_trip() {
         let network = read(&file(&entries(&stack, ""), Some(json)), None).unwrap();
         assert_eq!(lstm(&network), &stack);
         assert_eq!((network.format(), network.notes().len()), ("safetensors", 0));
+        assert_eq!((network.metadata("lstm"), network.metadata("vocabulary")), (Some(json), None));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Graphs: names, several nodes, constants, ports.
 
 use super::*;
+use crate::formats::onnx::proto::StringStringEntryProto;
 use crate::formats::onnx::tensor::{DOUBLE, INT32, INT64};
 use crate::network::AxisSize;
 use crate::tensor::{ElementType, Tensor};
@@ -210,4 +211,11 @@ fn axes_follow_the_layout_and_the_weights_of_the_call() {
 
 fn graph_attribute(model: &mut ModelProto, attribute: AttributeProto) {
     graph(model).node[0].attribute.push(attribute);
+}
+
+#[test]
+fn metadata_is_kept() {
+    let entry = StringStringEntryProto { key: "labels".to_owned(), value: "a,b".to_owned() };
+    let network = read(&ModelProto { metadata_props: vec![entry], ..model() }).expect("a model with metadata");
+    assert_eq!((network.metadata("labels"), network.metadata("vocabulary")), (Some("a,b"), None));
 }
