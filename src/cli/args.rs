@@ -1,0 +1,140 @@
+//! Arguments that several commands have: which device, which model.
+
+use std::path::PathBuf;
+
+use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Network, Options, Precision};
+use clap::ValueEnum;
+
+use super::{Result, output};
+
+/// `--device`, `--adapter`, `--backend`, `--allow-software`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub(super) struct DeviceArgs {
+    /// What to run on
+    #[arg(long, value_enum, default_value_t = ChoiceArg::Auto)]
+    device: ChoiceArg,
+    /// Part of the name or PCI address of the GPU adapter to use; must match exactly one
+    #[arg(long, value_name = "SUBSTRING")]
+    adapter: Option<String>,
+    /// The only graphics API to use
+    #[arg(long, value_enum)]
+    backend: Option<BackendArg>,
+    /// Let a software adapter (llvmpipe, SwiftShader, WARP) stand in for a GPU without being named
+    #[arg(long)]
+    allow_software: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ChoiceArg {
+    /// a hardware GPU where there is one, else the CPU
+    Auto,
+    /// a GPU, or an error
+    Gpu,
+    /// the CPU backend
+    Cpu,
+    /// the float64 reference: slow, and what everything else is judged by
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BackendArg {
+    Vulkan,
+    Metal,
+    Dx12,
+    Gl,
+}
+
+impl DeviceArgs {
+    fn request(&self) -> DeviceRequest {
+        let choice = match self.device {
+            ChoiceArg::Auto => DeviceChoice::Auto,
+            ChoiceArg::Gpu => DeviceChoice::Gpu,
+            ChoiceArg::Cpu => DeviceChoice::Cpu,
+            ChoiceArg::Reference => DeviceChoice::Reference,
+        };
+        let backend = self.backend.map(|backend| match backend {
+            BackendArg::Vulkan => GraphicsBackend::Vulkan,
+            BackendArg::Metal => GraphicsBackend::Metal,
+            BackendArg::Dx12 => GraphicsBackend::Dx12,
+            BackendArg::Gl => GraphicsBackend::Gl,
+        });
+        DeviceRequest { choice, adapter: self.adapter.clone(), backend, allow_software: self.allow_software }
+    }
+
+    /// Opens the device.
+    pub(super) fn open(&self) -> Result<Engine> {
+        Ok(Engine::new(self.request())?)
+    }
+
+    /// Opens the device and says on stderr which one it is and why.
+    pub(super) fn open_and_say(&self) -> Result<Engine> {
+        let engine = self.open()?;
+        output::say(&format!("device: {}", engine.describe()));
+        Ok(engine)
+    }
+}
+
+/// The model file, and what a safetensors file without metadata does not say.
+#[derive(Debug, clap::Args)]
+pub(super) struct ModelArgs {
+    /// Model file: safetensors with the key names of torch.nn.LSTM, or ONNX
+    #[arg(value_name = "MODEL")]
+    pub(super) path: PathBuf,
+    /// Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`
+    #[arg(long, value_name = "JSON", help_heading = "Model", long_help = CONFIG_HELP)]
+    config: Option<String>,
+    /// The model's inputs have the batch axis first, for a safetensors file whose metadata has no key `lstm`
+    #[arg(long, help_heading = "Model")]
+    batch_first: bool,
+}
+
+const CONFIG_HELP: &str = r#"Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`, as JSON:
+'{"input_size": 16, "hidden_size": 32, "num_layers": 2, "bidirectional": true}'"#;
+
+impl ModelArgs {
+    /// Reads the model; its notes go to stderr.
+    pub(super) fn open(&self) -> Result<Network> {
+        let network = self.read()?;
+        for note in network.notes() {
+            output::say(&format!("note: {note}"));
+        }
+        Ok(network)
+    }
+
+    /// Reads the model.
+    pub(super) fn read(&self) -> Result<Network> {
+        if let Some(json) = &self.config {
+            let (config, batch_first) = cellgate::formats::parse_config(json).map_err(|error| format!("--config: {error}"))?;
+            return Ok(Network::open_with(&self.path, &config, batch_first || self.batch_first)?);
+        }
+        let network = Network::open(&self.path)?;
+        if !self.batch_first {
+            return Ok(network);
+        }
+        // The shapes of the tensors say everything but the order of the input's axes.
+        match network.lstms().next() {
+            Some((_, Some(lstm))) => Ok(Network::open_with(&self.path, lstm.config(), true)?),
+            _ => Err(format!("--batch-first: expected a safetensors model, found {} ({})", network.format(), self.path.display()).into()),
+        }
+    }
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PrecisionArg {
+    F32,
+    F16,
+    Int8,
+}
+
+impl PrecisionArg {
+    pub(super) fn options(self) -> Options {
+        let precision = match self {
+            Self::F32 => Precision::F32,
+            Self::F16 => Precision::F16,
+            Self::Int8 => Precision::Int8,
+        };
+        Options { precision }
+    }
+}

@@ -1,0 +1,137 @@
+//! What commands say: data on stdout, talk and progress on stderr.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use cellgate::{DeviceKind, GraphicsBackend, Selection};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::Result;
+
+/// Writes data to stdout, with a line break after it.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()).map_err(stdout_error)
+}
+
+/// Writes a part of a text to stdout, where it appears at once.
+pub(super) fn stream(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
+}
+
+/// A reader that has gone stays an [`io::Error`], so that it can be told from what is wrong.
+fn stdout_error(error: io::Error) -> Box<dyn std::error::Error> {
+    if error.kind() == io::ErrorKind::BrokenPipe { error.into() } else { format!("stdout: cannot write: {error}").into() }
+}
+
+/// Writes a JSON document to stdout. Numbers that JSON does not have, NaN and infinity, become `null`.
+pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
+    print(&serde_json::to_string_pretty(document)?)
+}
+
+/// Writes a line of talk to stderr; a stderr that is closed is not worth an error.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The text with every run of white space, line breaks included, as one space.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A device in a JSON document, under the names that `bench` has.
+#[derive(Debug, Serialize)]
+pub(super) struct DeviceFields {
+    device: DeviceKind,
+    adapter: String,
+    driver: String,
+    backend: Option<GraphicsBackend>,
+    reason: String,
+}
+
+impl DeviceFields {
+    pub(super) fn of(selection: &Selection) -> Self {
+        let Selection { device, reason } = selection;
+        Self { device: device.kind, adapter: device.name.clone(), driver: device.driver.clone(), backend: device.backend, reason: reason.clone() }
+    }
+}
+
+/// A spinner on stderr while something takes long; nothing where stderr is no terminal. Gone when dropped.
+pub(super) struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(text.into());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A bar on stderr for `len` steps of a known number; nothing where stderr is no terminal.
+pub(super) fn progress_bar(len: usize) -> ProgressBar {
+    ProgressBar::new(len as u64).with_style(ProgressStyle::default_bar())
+}
+
+/// A duration in milliseconds.
+pub(super) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// A number of bytes for people: `1.5 MiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+/// A number of operations for people: `2.10 GFLOP`.
+pub(super) fn flops(flops: u64) -> String {
+    scaled(flops, 1000.0, &["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn scaled(value: u64, step: f64, units: &[&str]) -> String {
+    let mut scaled = value as f64;
+    let mut place = 0;
+    while scaled >= step && place + 1 < units.len() {
+        (scaled, place) = (scaled / step, place + 1);
+    }
+    if place == 0 { format!("{value} {}", units[0]) } else { format!("{scaled:.2} {}", units[place]) }
+}
+
+/// Rows as columns of equal width.
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], indent: &str) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        format!("{indent}{}", cells.join("  ")).trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.50 KiB");
+        assert_eq!(bytes(u64::MAX), "16.00 EiB");
+        assert_eq!(flops(2_100_000_000), "2.10 GFLOP");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["bcd".to_owned(), "22".to_owned()]];
+        assert_eq!(table(&rows, "  "), "  a    1\n  bcd  22");
+    }
+}

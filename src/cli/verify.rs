@@ -1,0 +1,201 @@
+//! `cellgate verify`: a device against the float64 reference.
+
+use std::time::Instant;
+
+use cellgate::compare::{Comparison, Element, Tolerance, compare};
+use cellgate::{DeviceChoice, DeviceKind, Engine, Network, Options, Outputs, Tensor};
+use serde::Serialize;
+
+use super::args::{DeviceArgs, ModelArgs};
+use super::output::{self, DeviceFields, Spinner};
+use super::tensors::{self, HostInputs, InputArgs, Sizes};
+use super::{Result, Verdict};
+
+/// Compare a device with the float64 reference; exit code 1 where an output is past the tolerance
+///
+/// Without --input, the inputs that the model needs are made up: seeded random numbers and sequences of full length.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Seed of made-up inputs
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "inputs", help_heading = "Inputs")]
+    seed: u64,
+    /// Rows of made-up inputs
+    #[arg(long, value_name = "N", default_value_t = 4, conflicts_with = "inputs", help_heading = "Inputs")]
+    batch: usize,
+    /// Steps of made-up inputs
+    #[arg(long, value_name = "T", default_value_t = 32, conflicts_with = "inputs", help_heading = "Inputs")]
+    seq_len: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  cellgate verify model.onnx
+  cellgate verify model.safetensors --device gpu --batch 64 --seq-len 200
+  cellgate verify model.safetensors --input x=x.npy --input h_0=h.npy";
+
+/// The bound of `DESIGN.md`: |error| <= 1e-5 * (1 + |value|).
+pub(super) const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    device: DeviceFields,
+    /// of made-up inputs
+    seed: Option<u64>,
+    inputs: Vec<InputReport>,
+    atol: f64,
+    rtol: f64,
+    outputs: Vec<OutputReport>,
+    passed: bool,
+    device_ms: f64,
+    reference_ms: f64,
+}
+
+#[derive(Serialize)]
+struct InputReport {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+}
+
+#[derive(Serialize)]
+struct OutputReport {
+    name: String,
+    shape: Vec<usize>,
+    passed: bool,
+    /// `null`: NaN or infinity on one side only, or shapes that differ
+    max_abs_err: Option<f64>,
+    worst: Option<ElementReport>,
+    num_outside: usize,
+    /// values that are NaN or infinite on the device
+    num_non_finite: usize,
+    #[serde(skip)]
+    text: String,
+}
+
+#[derive(Serialize)]
+struct ElementReport {
+    index: Vec<usize>,
+    actual: f32,
+    expected: f64,
+    ratio: f64,
+}
+
+pub(super) fn run(args: &Args) -> Result<Verdict> {
+    let network = args.model.open()?;
+    let made_up = args.inputs.inputs.is_empty();
+    let inputs = if made_up {
+        HostInputs::generate(&network, Sizes { batch: args.batch, seq_len: args.seq_len }, args.seed)?
+    } else {
+        HostInputs::read(&network, &args.inputs.inputs)?
+    };
+    let engine = args.device.open_and_say()?;
+    if engine.describe().device.kind == DeviceKind::Reference {
+        output::say("note: the device is the reference itself; comparing it with itself shows nothing");
+    }
+    for (name, tensor) in inputs.iter() {
+        let origin = if made_up { format!("made up with seed {}", args.seed) } else { "given".to_owned() };
+        output::say(&format!("input `{name}`: {}, {origin}", tensors::describe(tensor)));
+    }
+    let (actual, device_ms) = call(&engine, &network, &inputs, "running on the device")?;
+    let (expected, reference_ms) = call(&Engine::new(DeviceChoice::Reference)?, &network, &inputs, "running the float64 reference")?;
+    let outputs = judge(&actual, &expected)?;
+    let passed = outputs.iter().all(|output| output.passed);
+    for output in outputs.iter().filter(|output| output.num_non_finite > 0) {
+        output::say(&format!("note: output `{}` holds {} values that are NaN or infinite", output.name, output.num_non_finite));
+    }
+    if args.json {
+        let describe = |(name, tensor): &(String, Tensor)| {
+            let view = tensor.view();
+            InputReport { name: name.clone(), shape: view.shape().to_vec(), dtype: view.element_type().to_string() }
+        };
+        output::print_json(&Report {
+            device: DeviceFields::of(engine.describe()),
+            seed: made_up.then_some(args.seed),
+            inputs: inputs.iter().map(describe).collect(),
+            atol: TOLERANCE.atol,
+            rtol: TOLERANCE.rtol,
+            outputs,
+            passed,
+            device_ms,
+            reference_ms,
+        })?;
+    } else {
+        let row = |output: &OutputReport| {
+            let verdict = if output.passed { "pass" } else { "FAIL" };
+            [output.name.clone(), format!("{:?}", output.shape), verdict.to_owned(), output.text.clone()]
+        };
+        output::print(&output::table(&outputs.iter().map(row).collect::<Vec<_>>(), ""))?;
+        let bound = format!("|error| <= {:e} + {:e} * |value|", TOLERANCE.atol, TOLERANCE.rtol);
+        output::print(&if passed { format!("pass: every value within {bound}") } else { format!("FAIL: not every value within {bound}") })?;
+    }
+    Ok(if passed { Verdict::Good } else { Verdict::CheckFailed })
+}
+
+/// Runs the network once; its outputs and the time in milliseconds.
+fn call(engine: &Engine, network: &Network, inputs: &HostInputs, what: &'static str) -> Result<(Outputs, f64)> {
+    let _spinner = Spinner::new(what);
+    let mut session = engine.session(network, Options::default())?;
+    let start = Instant::now();
+    let outputs = session.run(&inputs.inputs())?;
+    Ok((outputs, output::milliseconds(start.elapsed())))
+}
+
+fn judge(actual: &Outputs, expected: &Outputs) -> Result<Vec<OutputReport>> {
+    let judge = |(name, actual): (&str, &Tensor)| {
+        let expected = expected.get(name).ok_or_else(|| format!("output `{name}`: the reference did not make it"))?;
+        Ok(match (actual.as_f32(), expected.as_f32()) {
+            (Some(values), Some(expected)) => {
+                let comparison = compare(values.view(), expected.mapv(f64::from).view(), TOLERANCE);
+                let num_non_finite = values.iter().filter(|value| !value.is_finite()).count();
+                OutputReport::of(name, &comparison, num_non_finite)
+            }
+            _ => OutputReport::exact(name, actual, actual == expected),
+        })
+    };
+    actual.iter().map(judge).collect()
+}
+
+impl OutputReport {
+    fn of(name: &str, comparison: &Comparison, num_non_finite: usize) -> Self {
+        let element = |element: &Element| ElementReport {
+            index: element.index.clone(),
+            actual: element.actual,
+            expected: element.expected,
+            ratio: element.ratio,
+        };
+        let text = match &comparison.worst {
+            Some(worst) if comparison.passed() => format!("max |error| {:.2e}, worst at {worst}", comparison.max_abs_err),
+            None if comparison.passed() => "no values".to_owned(),
+            _ => output::one_line(&comparison.to_string()),
+        };
+        Self {
+            name: name.to_owned(),
+            shape: comparison.actual_shape.clone(),
+            passed: comparison.passed(),
+            max_abs_err: Some(comparison.max_abs_err).filter(|error| error.is_finite()),
+            worst: comparison.worst.as_ref().map(element),
+            num_outside: comparison.num_outside,
+            num_non_finite,
+            text,
+        }
+    }
+
+    /// For tensors that are copied and not computed.
+    fn exact(name: &str, actual: &Tensor, passed: bool) -> Self {
+        let view = actual.view();
+        let num_outside = if passed { 0 } else { view.shape().iter().product() };
+        let text = format!("{}, {} with the reference", view.element_type(), if passed { "identical" } else { "not identical" });
+        let max_abs_err = passed.then_some(0.0);
+        Self { name: name.to_owned(), shape: view.shape().to_vec(), passed, max_abs_err, worst: None, num_outside, num_non_finite: 0, text }
+    }
+}
