@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 a check failed, 2 an error, of which stderr says in one line what it was.
 
 mod args;
+mod demo;
 mod devices;
 mod explain;
 mod inspect;
@@ -44,7 +45,8 @@ const EXAMPLES: &str = "Examples:
   cellgate devices
   cellgate inspect model.onnx
   cellgate run model.safetensors --input x.npy --out results
-  cellgate verify model.onnx --device gpu";
+  cellgate verify model.onnx --device gpu
+  cellgate demo";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -53,6 +55,7 @@ enum Command {
     Run(run::Args),
     Verify(verify::Args),
     Explain(explain::Args),
+    Demo(demo::Args),
 }
 
 /// Does what the command line says; the result is the process's exit code.
@@ -71,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Demo(args) => demo::run(args),
     };
     match verdict {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
