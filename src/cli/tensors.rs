@@ -68,6 +68,17 @@ impl HostInputs {
         self.0.iter().fold(Inputs::new(), |inputs, (name, tensor)| inputs.with(name.as_str(), tensor.view()))
     }
 
+    /// The same tensors with every float32 moved to one of its neighbours.
+    pub(super) fn nudged(&self, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut nudge = |value: f32| if random.uniform() < 0.5 { value.next_up() } else { value.next_down() };
+        let nudged = self.0.iter().map(|(name, tensor)| match tensor {
+            Tensor::F32(array) => (name.clone(), array.mapv(&mut nudge).into()),
+            other => (name.clone(), other.clone()),
+        });
+        Self(nudged.collect())
+    }
+
     /// Names and tensors.
     pub(super) fn iter(&self) -> impl Iterator<Item = &(String, Tensor)> {
         self.0.iter()

@@ -78,6 +78,8 @@ struct OutputReport {
     num_outside: usize,
     /// values that are NaN or infinite on the device
     num_non_finite: usize,
+    /// where it failed: by how much of the bound the reference moves when each input moves to the next float32
+    nudged_ratio: Option<f64>,
     #[serde(skip)]
     text: String,
 }
@@ -108,8 +110,11 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     }
     let (actual, device_ms) = call(&engine, &network, &inputs, "running on the device")?;
     let (expected, reference_ms) = call(&Engine::new(DeviceChoice::Reference)?, &network, &inputs, "running the float64 reference")?;
-    let outputs = judge(&actual, &expected)?;
+    let mut outputs = judge(&actual, &expected)?;
     let passed = outputs.iter().all(|output| output.passed);
+    if !passed {
+        say_sensitivity(&network, &inputs, &expected, &mut outputs)?;
+    }
     for output in outputs.iter().filter(|output| output.num_non_finite > 0) {
         output::say(&format!("note: output `{}` holds {} values that are NaN or infinite", output.name, output.num_non_finite));
     }
@@ -150,6 +155,20 @@ fn call(engine: &Engine, network: &Network, inputs: &HostInputs, what: &'static 
     Ok((outputs, output::milliseconds(start.elapsed())))
 }
 
+/// Where an output fails: how far the reference itself moves when its inputs do by one rounding. A model that makes much of that
+/// is one that no device with float32 gets within the tolerance.
+fn say_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outputs, outputs: &mut [OutputReport]) -> Result<()> {
+    let (moved, _) = call(&Engine::new(DeviceChoice::Reference)?, network, &inputs.nudged(1), "running the float64 reference again")?;
+    for (output, moved) in outputs.iter_mut().zip(judge(&moved, expected)?).filter(|(output, _)| !output.passed) {
+        output.nudged_ratio = moved.worst.map(|worst| worst.ratio).filter(|ratio| ratio.is_finite());
+        if let Some(ratio) = output.nudged_ratio {
+            let name = &output.name;
+            output::say(&format!("note: each input moved to the next float32 moves the reference's own `{name}` by up to {ratio:.3} of the bound"));
+        }
+    }
+    Ok(())
+}
+
 fn judge(actual: &Outputs, expected: &Outputs) -> Result<Vec<OutputReport>> {
     let judge = |(name, actual): (&str, &Tensor)| {
         let expected = expected.get(name).ok_or_else(|| format!("output `{name}`: the reference did not make it"))?;
@@ -173,10 +192,12 @@ impl OutputReport {
             expected: element.expected,
             ratio: element.ratio,
         };
+        let len: usize = comparison.actual_shape.iter().product();
+        let outside = if comparison.passed() { String::new() } else { format!("{} of {len} values outside, ", comparison.num_outside) };
         let text = match &comparison.worst {
-            Some(worst) if comparison.passed() => format!("max |error| {:.2e}, worst at {worst}", comparison.max_abs_err),
+            Some(worst) => format!("{outside}max |error| {:.2e}, worst at {worst}", comparison.max_abs_err),
             None if comparison.passed() => "no values".to_owned(),
-            _ => output::one_line(&comparison.to_string()),
+            None => output::one_line(&comparison.to_string()),
         };
         Self {
             name: name.to_owned(),
@@ -186,6 +207,7 @@ impl OutputReport {
             worst: comparison.worst.as_ref().map(element),
             num_outside: comparison.num_outside,
             num_non_finite,
+            nudged_ratio: None,
             text,
         }
     }
@@ -196,6 +218,7 @@ impl OutputReport {
         let num_outside = if passed { 0 } else { view.shape().iter().product() };
         let text = format!("{}, {} with the reference", view.element_type(), if passed { "identical" } else { "not identical" });
         let max_abs_err = passed.then_some(0.0);
-        Self { name: name.to_owned(), shape: view.shape().to_vec(), passed, max_abs_err, worst: None, num_outside, num_non_finite: 0, text }
+        let (name, shape) = (name.to_owned(), view.shape().to_vec());
+        Self { name, shape, passed, max_abs_err, worst: None, num_outside, num_non_finite: 0, nudged_ratio: None, text }
     }
 }
