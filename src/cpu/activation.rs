@@ -1,43 +1,46 @@
-//! The activation functions in float32, over whole slices, so that the choice of the function stands outside the loop.
+//! The activation functions over whole slices, so that the choice of the function stands outside the loop.
 
+use super::real::Real;
 use crate::network::Activation;
 
 /// Replaces every value by the activation's.
-pub(super) fn apply(activation: Activation, values: &mut [f32]) {
+pub(super) fn apply<E: Real>(activation: Activation, values: &mut [E]) {
+    let (alpha, beta) = activation.parameters();
+    let (alpha, beta, zero, one) = (E::widen(alpha), E::widen(beta), E::zero(), E::one());
     match activation {
         Activation::Sigmoid => each(values, sigmoid),
-        Activation::Tanh => each(values, f32::tanh),
-        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
-        Activation::Affine { alpha, beta } => each(values, |x| alpha * x + beta),
-        Activation::LeakyRelu { alpha } => each(values, |x| if x >= 0.0 { x } else { alpha * x }),
-        Activation::ThresholdedRelu { alpha } => each(values, |x| if x > alpha { x } else { 0.0 }),
-        Activation::ScaledTanh { alpha, beta } => each(values, |x| alpha * (beta * x).tanh()),
-        Activation::HardSigmoid { alpha, beta } => each(values, |x| (alpha * x + beta).clamp(0.0, 1.0)),
-        Activation::Elu { alpha } => each(values, |x| if x >= 0.0 { x } else { alpha * x.exp_m1() }),
+        Activation::Tanh => each(values, E::tanh),
+        Activation::Relu => each(values, |x| if x < zero { zero } else { x }),
+        Activation::Affine { .. } => each(values, |x| alpha * x + beta),
+        Activation::LeakyRelu { .. } => each(values, |x| if x >= zero { x } else { alpha * x }),
+        Activation::ThresholdedRelu { .. } => each(values, |x| if x > alpha { x } else { zero }),
+        Activation::ScaledTanh { .. } => each(values, |x| alpha * (beta * x).tanh()),
+        Activation::HardSigmoid { .. } => each(values, |x| (alpha * x + beta).clamp(zero, one)),
+        Activation::Elu { .. } => each(values, |x| if x >= zero { x } else { alpha * x.exp_m1() }),
         Activation::Softsign => each(values, softsign),
         Activation::Softplus => each(values, softplus),
     }
 }
 
-fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
+fn each<E: Real>(values: &mut [E], function: impl Fn(E) -> E) {
     for value in values {
         *value = function(*value);
     }
 }
 
 /// 0 and 1 far out, where `exp` overflows to infinity or vanishes.
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+fn sigmoid<E: Real>(x: E) -> E {
+    E::one() / (E::one() + (-x).exp())
 }
 
 /// The limit at infinity, where the quotient would be NaN.
-fn softsign(x: f32) -> f32 {
-    if x.is_infinite() { x.signum() } else { x / (1.0 + x.abs()) }
+fn softsign<E: Real>(x: E) -> E {
+    if x.is_infinite() { x.signum() } else { x / (E::one() + x.abs()) }
 }
 
 /// `log(1 + exp(x))`, in a form whose `exp` cannot overflow.
-fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+fn softplus<E: Real>(x: E) -> E {
+    x.max(E::zero()) + (-x.abs()).exp().ln_1p()
 }
 
 #[cfg(test)]
@@ -83,7 +86,7 @@ mod tests {
         Activation::Softplus,
     ];
 
-    fn at(activation: Activation, x: f32) -> f32 {
+    fn at<E: Real>(activation: Activation, x: E) -> E {
         let mut values = [x];
         apply(activation, &mut values);
         values[0]
@@ -94,8 +97,11 @@ mod tests {
         for activation in ALL {
             for step in -4000i16..=4000 {
                 let x = f32::from(step) / 40.0;
-                let (actual, expected) = (f64::from(at(activation, x)), definition(activation, f64::from(x)));
-                assert!((actual - expected).abs() <= 4e-7 * (1.0 + expected.abs()), "{activation} at {x}: {actual}, expected {expected}");
+                let expected = definition(activation, f64::from(x));
+                for (actual, precision) in [(f64::from(at(activation, x)), 4e-7), (at(activation, f64::from(x)), 1e-13)] {
+                    let bound = precision * (1.0 + expected.abs());
+                    assert!((actual - expected).abs() <= bound, "{activation} at {x}: {actual}, expected {expected}");
+                }
             }
         }
     }

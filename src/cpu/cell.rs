@@ -2,12 +2,13 @@
 
 use super::activation::apply;
 use super::pack::PackedCell;
+use super::real::Real;
 use crate::network::GATES;
 
-impl PackedCell {
+impl<E: Real> PackedCell<E> {
     /// Updates `c [H]` and writes the hidden state before projection to `h [H]`. `raw [4H]` holds `weight_ih @ x + weight_hh @ h + bias`,
     /// and is used up.
-    pub(super) fn finish_row(&self, raw: &mut [f32], c: &mut [f32], h: &mut [f32]) {
+    pub(super) fn finish_row(&self, raw: &mut [E], c: &mut [E], h: &mut [E]) {
         let hidden = self.hidden_size();
         debug_assert_eq!((raw.len(), c.len(), h.len()), (GATES * hidden, hidden, hidden));
         let (i, rest) = raw.split_at_mut(hidden);
@@ -15,7 +16,7 @@ impl PackedCell {
         let (g, o) = rest.split_at_mut(hidden);
         self.gate(0, i, c);
         if self.input_forget {
-            f.iter_mut().zip(&*i).for_each(|(f, &i)| *f = 1.0 - i);
+            f.iter_mut().zip(&*i).for_each(|(f, &i)| *f = E::one() - i);
         } else {
             self.gate(1, f, c);
         }
@@ -31,7 +32,7 @@ impl PackedCell {
     }
 
     /// A gate from its pre-activation; `peephole` is the row that belongs to it.
-    fn gate(&self, peephole: usize, gate: &mut [f32], c: &[f32]) {
+    fn gate(&self, peephole: usize, gate: &mut [E], c: &[E]) {
         if let Some(peepholes) = &self.peepholes {
             for ((gate, &weight), &c) in gate.iter_mut().zip(peepholes.row(peephole)).zip(c) {
                 *gate += weight * c;
@@ -42,10 +43,10 @@ impl PackedCell {
     }
 
     /// The cell state on its way out: normalised where the cell has that, then activated.
-    fn cell_out(&self, c: &[f32], out: &mut [f32]) {
+    fn cell_out(&self, c: &[E], out: &mut [E]) {
         out.copy_from_slice(c);
-        if let Some((norm, epsilon)) = &self.layer_norm {
-            normalise(out, *epsilon);
+        if let Some(norm) = &self.layer_norm {
+            normalise(out, norm.epsilon);
             for ((out, &gamma), &beta) in out.iter_mut().zip(&norm.gamma_c).zip(&norm.beta_c) {
                 *out = *out * gamma + beta;
             }
@@ -55,8 +56,9 @@ impl PackedCell {
 }
 
 /// Bounds the absolute value; NaN stays NaN.
-pub(super) fn clamp(bound: Option<f32>, values: &mut [f32]) {
+pub(super) fn clamp<E: Real>(bound: Option<f32>, values: &mut [E]) {
     if let Some(bound) = bound {
+        let bound = E::widen(bound);
         for value in values {
             *value = value.clamp(-bound, bound);
         }
@@ -64,13 +66,13 @@ pub(super) fn clamp(bound: Option<f32>, values: &mut [f32]) {
 }
 
 /// Mean 0 and variance 1 over the row: `(v - mean) / sqrt(variance + epsilon)`. Two passes, with sums in float64.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a row is short, and the result is float32 by design")]
-pub(super) fn normalise(row: &mut [f32], epsilon: f32) {
+#[expect(clippy::cast_precision_loss, reason = "a row is short")]
+pub(super) fn normalise<E: Real>(row: &mut [E], epsilon: f32) {
     let len = row.len() as f64;
-    let mean = row.iter().map(|&value| f64::from(value)).sum::<f64>() / len;
-    let variance = row.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / len;
+    let mean = row.iter().map(|&value| value.wide()).sum::<f64>() / len;
+    let variance = row.iter().map(|&value| (value.wide() - mean).powi(2)).sum::<f64>() / len;
     let scale = 1.0 / (variance + f64::from(epsilon)).sqrt();
     for value in row {
-        *value = ((f64::from(*value) - mean) * scale) as f32;
+        *value = E::nearest((value.wide() - mean) * scale);
     }
 }

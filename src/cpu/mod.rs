@@ -1,4 +1,8 @@
-//! The CPU backend: float32, packed weights, blocks of rows on the threads of the current rayon pool.
+//! The CPU backend: packed weights, blocks of rows on the threads of the current rayon pool.
+//!
+//! The arithmetic is float32; that of stacks whose rounding errors grow from step to step
+//! ([`LstmConfig::amplifies_rounding`](crate::LstmConfig::amplifies_rounding)) is float64 within a step. Between two steps every state is
+//! float32, so that a sequence may be cut anywhere.
 //!
 //! A row's result is the same bits whatever the other rows, their number, and the number of threads: every product sums over its inner
 //! axis in an order that depends on that axis alone, and everything else is row by row.
@@ -6,17 +10,19 @@
 mod activation;
 mod cell;
 mod pack;
+mod real;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayView3, ArrayViewMut3, Axis, s};
+use ndarray::{Array2, Array3, ArrayRef, ArrayView3, ArrayViewMut, ArrayViewMut3, Axis, Dimension, s};
 use rayon::prelude::*;
 
 use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
-use pack::PackedCell;
+use pack::{PackedCell, pack, row_major};
+use real::Real;
 use walk::Walk;
 
 /// Fewer rows in a block would be slower than more on one thread: every block goes through all weights at every step.
@@ -25,8 +31,13 @@ const MIN_BLOCK_ROWS: usize = 4;
 /// A stack with its weights packed for this backend.
 pub(crate) struct CpuLstm {
     config: LstmConfig,
-    /// cell `(layer, dir)` is number `layer * D + dir`
-    cells: Vec<PackedCell>,
+    cells: Cells,
+}
+
+/// The cells of a stack, as wide as its arithmetic.
+enum Cells {
+    Single(Vec<PackedCell<f32>>),
+    Double(Vec<PackedCell<f64>>),
 }
 
 /// Rows of a call that go through the whole stack together.
@@ -48,9 +59,8 @@ impl CpuLstm {
     #[expect(clippy::needless_pass_by_value, reason = "every backend takes its share of the weights; this one keeps none after packing")]
     pub(crate) fn new(lstm: Arc<Lstm>) -> Self {
         let config = lstm.config().clone();
-        let dirs = config.num_directions();
-        let cells = (0..config.num_cells()).map(|number| PackedCell::new(&config, lstm.cell(number / dirs, number % dirs), number % dirs));
-        Self { cells: cells.collect(), config }
+        let cells = if config.amplifies_rounding() { Cells::Double(pack(&lstm)) } else { Cells::Single(pack(&lstm)) };
+        Self { config, cells }
     }
 
     /// Runs the stack from `state`, which is left as it is after each row's last step, and gives `y [T, N, D*R]`.
@@ -65,44 +75,45 @@ impl CpuLstm {
             Block { x: call.x.slice(s![.., first..end, ..]), lens: (first..end).map(|n| call.len(n)).collect(), h, c, y }
         });
         let blocks: Vec<_> = blocks.collect();
-        blocks.into_par_iter().for_each(|block| self.run_block(block));
+        match &self.cells {
+            Cells::Single(cells) => blocks.into_par_iter().for_each(|block| self.run_block(cells, block)),
+            Cells::Double(cells) => blocks.into_par_iter().for_each(|block| self.run_block(cells, block)),
+        }
         y
     }
 
     /// Every layer in turn, over the steps that any row of the block has.
-    fn run_block(&self, block: Block<'_>) {
-        let Block { x, lens, h: mut h_block, c: mut c_block, mut y } = block;
+    fn run_block<E: Real>(&self, cells: &[PackedCell<E>], block: Block<'_>) {
+        let Block { x, lens, h: h_block, c: c_block, mut y } = block;
         let (rows, dirs, out) = (lens.len(), self.config.num_directions(), self.config.out_size());
         let seq_len = lens.iter().copied().max().unwrap_or(0);
         let mut input = flat(x.slice(s![..seq_len, .., ..]));
-        let (mut h, mut c) = (row_major(h_block.view()), row_major(c_block.view()));
+        let (mut h, mut c) = (row_major::<E, _>(h_block.view()), row_major::<E, _>(c_block.view()));
         for layer in 0..self.config.num_layers {
             let mut output = Array2::zeros((seq_len * rows, self.config.y_size()));
             let walk = Walk { input: input.view(), lens: &lens, seq_len };
             let numbers = layer * dirs..(layer + 1) * dirs;
             let (mut h, mut c) = (h.slice_mut(s![numbers.clone(), .., ..]), c.slice_mut(s![numbers.clone(), .., ..]));
             let states = h.outer_iter_mut().zip(c.outer_iter_mut()).zip(output.axis_chunks_iter_mut(Axis(1), out));
-            let jobs: Vec<_> = self.cells[numbers].iter().zip(states).enumerate().collect();
+            let jobs: Vec<_> = cells[numbers].iter().zip(states).enumerate().collect();
             jobs.into_par_iter().for_each(|(dir, (cell, ((h, c), y)))| cell.walk(walk, self.config.is_reversed(dir), h, c, y));
             input = output;
         }
-        h_block.assign(&h);
-        c_block.assign(&c);
-        for (mut y, output) in y.outer_iter_mut().zip(input.axis_chunks_iter(Axis(0), rows)) {
-            y.assign(&output);
+        narrow(h_block, &h);
+        narrow(c_block, &c);
+        for (y, output) in y.outer_iter_mut().zip(input.axis_chunks_iter(Axis(0), rows)) {
+            narrow(y, &output);
         }
     }
 }
 
 /// `[T*N, I]`, row `t * N + n`.
-fn flat(x: ArrayView3<'_, f32>) -> Array2<f32> {
+fn flat<E: Real>(x: ArrayView3<'_, f32>) -> Array2<E> {
     let (seq_len, rows, features) = x.dim();
     row_major(x).into_shape_with_order((seq_len * rows, features)).expect("a row-major array can be regrouped")
 }
 
-/// A row-major copy.
-fn row_major(array: ArrayView3<'_, f32>) -> Array3<f32> {
-    let mut copy = Array3::zeros(array.dim());
-    copy.assign(&array);
-    copy
+/// Writes float32 values back as what they are.
+fn narrow<E: Real, D: Dimension>(mut to: ArrayViewMut<'_, f32, D>, from: &ArrayRef<E, D>) {
+    to.zip_mut_with(from, |to, from| *to = from.narrow());
 }

@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
 use super::cell::{clamp, normalise};
 use super::pack::PackedCell;
+use super::real::Real;
 use crate::network::GATES;
 
 /// The pre-activations of the time steps that are in work at once take no more than this, unless a single step does.
@@ -14,9 +15,9 @@ const GATES_BYTES: usize = 16 << 20;
 
 /// What all directions of a layer have in common, for a block of rows.
 #[derive(Clone, Copy)]
-pub(super) struct Walk<'a> {
+pub(super) struct Walk<'a, E> {
     /// `[T*N, I]`, row `t * N + n`
-    pub(super) input: ArrayView2<'a, f32>,
+    pub(super) input: ArrayView2<'a, E>,
     /// `[N]`; a row's steps from its length on leave its state alone and give 0
     pub(super) lens: &'a [usize],
     /// T
@@ -24,18 +25,18 @@ pub(super) struct Walk<'a> {
 }
 
 /// Memory of a walk, used again at every step.
-struct Scratch {
+struct Scratch<E> {
     /// `[chunk*N, 4H]`
-    gates: Array2<f32>,
+    gates: Array2<E>,
     /// `[N, 4H]`: the recurrent product, where it is normalised by itself
-    recurrent: Array2<f32>,
+    recurrent: Array2<E>,
     /// `[N, H]`
-    hidden: Array2<f32>,
+    hidden: Array2<E>,
     /// `[N, P]`
-    projected: Array2<f32>,
+    projected: Array2<E>,
 }
 
-impl Walk<'_> {
+impl<E> Walk<'_, E> {
     fn rows(&self) -> usize {
         self.lens.len()
     }
@@ -46,11 +47,11 @@ impl Walk<'_> {
     }
 }
 
-impl PackedCell {
+impl<E: Real> PackedCell<E> {
     /// Walks over all steps, backwards where `reversed`: updates `h [N, R]` and `c [N, H]`, writes `y [T*N, R]`, which must be zero before.
-    pub(super) fn walk(&self, walk: Walk<'_>, reversed: bool, h: ArrayViewMut2<'_, f32>, c: ArrayViewMut2<'_, f32>, y: ArrayViewMut2<'_, f32>) {
+    pub(super) fn walk(&self, walk: Walk<'_, E>, reversed: bool, h: ArrayViewMut2<'_, E>, c: ArrayViewMut2<'_, E>, y: ArrayViewMut2<'_, E>) {
         let rows = walk.rows();
-        let step_bytes = rows * self.bias.len() * size_of::<f32>();
+        let step_bytes = rows * self.bias.len() * size_of::<E>();
         let chunk = (GATES_BYTES / step_bytes.max(1)).clamp(1, walk.seq_len.max(1));
         let with_norm = if self.layer_norm.is_some() { rows } else { 0 };
         let scratch = Scratch {
@@ -71,19 +72,19 @@ impl PackedCell {
 }
 
 /// One cell on its way.
-struct DirectionWalk<'a, 'w> {
-    cell: &'a PackedCell,
-    walk: Walk<'w>,
-    scratch: Scratch,
+struct DirectionWalk<'a, 'w, E> {
+    cell: &'a PackedCell<E>,
+    walk: Walk<'w, E>,
+    scratch: Scratch<E>,
     /// `[N, R]`
-    h: ArrayViewMut2<'a, f32>,
+    h: ArrayViewMut2<'a, E>,
     /// `[N, H]`
-    c: ArrayViewMut2<'a, f32>,
+    c: ArrayViewMut2<'a, E>,
     /// `[T*N, R]`
-    y: ArrayViewMut2<'a, f32>,
+    y: ArrayViewMut2<'a, E>,
 }
 
-impl DirectionWalk<'_, '_> {
+impl<E: Real> DirectionWalk<'_, '_, E> {
     fn chunk(&mut self, steps: Range<usize>, reversed: bool) {
         self.input_gates(&steps);
         if reversed {
@@ -98,16 +99,16 @@ impl DirectionWalk<'_, '_> {
         let (cell, range) = (self.cell, self.walk.range(steps));
         let mut gates = self.scratch.gates.slice_mut(s![..range.len(), ..]);
         let input = self.walk.input.slice(s![range, ..]);
-        if let Some((norm, epsilon)) = &cell.layer_norm {
-            general_mat_mul(1.0, &input, &cell.weight_ih, 0.0, &mut gates);
+        if let Some(norm) = &cell.layer_norm {
+            general_mat_mul(E::one(), &input, &cell.weight_ih, E::zero(), &mut gates);
             for mut row in gates.rows_mut() {
-                normalise(row.as_slice_mut().expect("the scratch is row-major"), *epsilon);
+                normalise(row.as_slice_mut().expect("the scratch is row-major"), norm.epsilon);
                 row *= &norm.gamma_ih;
                 row += &cell.bias;
             }
         } else {
             gates.assign(&cell.bias);
-            general_mat_mul(1.0, &input, &cell.weight_ih, 1.0, &mut gates);
+            general_mat_mul(E::one(), &input, &cell.weight_ih, E::one(), &mut gates);
         }
     }
 
@@ -115,16 +116,16 @@ impl DirectionWalk<'_, '_> {
     fn step(&mut self, t: usize, local: usize) {
         let (cell, rows) = (self.cell, self.walk.rows());
         let mut gates = self.scratch.gates.slice_mut(s![local * rows..(local + 1) * rows, ..]);
-        if let Some((norm, epsilon)) = &cell.layer_norm {
+        if let Some(norm) = &cell.layer_norm {
             let recurrent = &mut self.scratch.recurrent;
-            general_mat_mul(1.0, &self.h, &cell.weight_hh, 0.0, recurrent);
+            general_mat_mul(E::one(), &self.h, &cell.weight_hh, E::zero(), recurrent);
             for (mut row, mut gates) in recurrent.rows_mut().into_iter().zip(gates.rows_mut()) {
-                normalise(row.as_slice_mut().expect("the scratch is row-major"), *epsilon);
+                normalise(row.as_slice_mut().expect("the scratch is row-major"), norm.epsilon);
                 row *= &norm.gamma_hh;
                 gates += &row;
             }
         } else {
-            general_mat_mul(1.0, &self.h, &cell.weight_hh, 1.0, &mut gates);
+            general_mat_mul(E::one(), &self.h, &cell.weight_hh, E::one(), &mut gates);
         }
         let live = |n: &usize| t < self.walk.lens[*n];
         for n in (0..rows).filter(live) {
@@ -133,17 +134,19 @@ impl DirectionWalk<'_, '_> {
             let (Some(gates), Some(c), Some(hidden)) = slices else { unreachable!("scratch and state are row-major") };
             debug_assert_eq!(gates.len(), GATES * hidden.len());
             cell.finish_row(gates, c, hidden);
+            c.iter_mut().for_each(|c| *c = c.rounded());
         }
         let h_next = if let Some(weight_hr) = &cell.weight_hr {
-            general_mat_mul(1.0, &self.scratch.hidden, weight_hr, 0.0, &mut self.scratch.projected);
+            general_mat_mul(E::one(), &self.scratch.hidden, weight_hr, E::zero(), &mut self.scratch.projected);
             clamp(cell.proj_clip, self.scratch.projected.as_slice_mut().expect("the scratch is row-major"));
             &self.scratch.projected
         } else {
             &self.scratch.hidden
         };
         for n in (0..rows).filter(live) {
-            self.h.row_mut(n).assign(&h_next.row(n));
-            self.y.row_mut(t * rows + n).assign(&h_next.row(n));
+            let mut h = self.h.row_mut(n);
+            h.zip_mut_with(&h_next.row(n), |h, next| *h = next.rounded());
+            self.y.row_mut(t * rows + n).assign(&h);
         }
     }
 }
