@@ -27,13 +27,13 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
     /// How the text begins
-    #[arg(long, value_name = "TEXT", default_value = "The ")]
+    #[arg(long, value_name = "TEXT", default_value = "This License ")]
     prompt: String,
     /// How many characters to write
     #[arg(long, value_name = "N", default_value_t = 600)]
     length: usize,
     /// How daring to be: 0 always takes the likeliest character, 1 draws as the model has learned
-    #[arg(long, value_name = "T", default_value_t = 0.7, value_parser = temperature)]
+    #[arg(long, value_name = "T", default_value_t = 0.5, value_parser = temperature)]
     temperature: f64,
     /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -42,8 +42,18 @@ const EXAMPLES: &str = "Examples:
   cellgate verify model.safetensors --device gpu --batch 64 --seq-len 200
   cellgate verify model.safetensors --input x=x.npy --input h_0=h.npy";
 
-/// The bound of `DESIGN.md`: |error| <= 1e-5 * (1 + |value|).
+/// What float32 is held to: |error| <= 1e-5 * (1 + |value|).
 pub(super) const TOLERANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
+
+/// How often the inputs are nudged to see what a model makes of rounding.
+const NUDGES: u64 = 4;
+
+/// By how much a device may exceed what nudged inputs do to the reference.
+///
+/// A nudge rounds each input of a step once. A device rounds, in each of the four gates, the sum over inputs, the sum over the hidden
+/// state, the bias and the result, then the cell and the hidden state: 18 roundings of the same size and of random sign, whose sum grows with
+/// their square root, 4.2; twice that leaves room for the few nudges that were tried.
+const ROUNDINGS: f64 = 8.0;
 
 #[derive(Serialize)]
 struct Report {
@@ -78,8 +88,10 @@ struct OutputReport {
     num_outside: usize,
     /// values that are NaN or infinite on the device
     num_non_finite: usize,
-    /// where it failed: by how much of the bound the reference moves when each input moves to the next float32
+    /// where it is past the bound: by how much of it the reference moves when each input moves to the next float32
     nudged_ratio: Option<f64>,
+    /// what part of the bound it was held to: 1, or more for a model that makes much of rounding
+    allowed_ratio: f64,
     #[serde(skip)]
     text: String,
 }
@@ -111,10 +123,10 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let (actual, device_ms) = call(&engine, &network, &inputs, "running on the device")?;
     let (expected, reference_ms) = call(&Engine::new(DeviceChoice::Reference)?, &network, &inputs, "running the float64 reference")?;
     let mut outputs = judge(&actual, &expected)?;
-    let passed = outputs.iter().all(|output| output.passed);
-    if !passed {
-        say_sensitivity(&network, &inputs, &expected, &mut outputs)?;
+    if outputs.iter().any(|output| !output.passed) {
+        allow_for_sensitivity(&network, &inputs, &expected, &mut outputs)?;
     }
+    let passed = outputs.iter().all(|output| output.passed);
     for output in outputs.iter().filter(|output| output.num_non_finite > 0) {
         output::say(&format!("note: output `{}` holds {} values that are NaN or infinite", output.name, output.num_non_finite));
     }
@@ -136,11 +148,17 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
         })?;
     } else {
         let row = |output: &OutputReport| {
-            let verdict = if output.passed { "pass" } else { "FAIL" };
+            let verdict = match output.passed {
+                true if output.allowed_ratio > 1.0 => "pass, widened bound",
+                true => "pass",
+                false => "FAIL",
+            };
             [output.name.clone(), format!("{:?}", output.shape), verdict.to_owned(), output.text.clone()]
         };
         output::print(&output::table(&outputs.iter().map(row).collect::<Vec<_>>(), ""))?;
         let bound = format!("|error| <= {:e} + {:e} * |value|", TOLERANCE.atol, TOLERANCE.rtol);
+        let widened = outputs.iter().any(|output| output.allowed_ratio > 1.0);
+        let bound = if widened { format!("{bound}, widened where the model makes much of rounding") } else { bound };
         output::print(&if passed { format!("pass: every value within {bound}") } else { format!("FAIL: not every value within {bound}") })?;
     }
     Ok(if passed { Verdict::Good } else { Verdict::CheckFailed })
@@ -155,16 +173,26 @@ fn call(engine: &Engine, network: &Network, inputs: &HostInputs, what: &'static 
     Ok((outputs, output::milliseconds(start.elapsed())))
 }
 
-/// Where an output fails: how far the reference itself moves when its inputs do by one rounding. A model that makes much of that
-/// is one that no device with float32 gets within the tolerance.
-fn say_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outputs, outputs: &mut [OutputReport]) -> Result<()> {
-    let (moved, _) = call(&Engine::new(DeviceChoice::Reference)?, network, &inputs.nudged(1), "running the float64 reference again")?;
-    for (output, moved) in outputs.iter_mut().zip(judge(&moved, expected)?).filter(|(output, _)| !output.passed) {
-        output.nudged_ratio = moved.worst.map(|worst| worst.ratio).filter(|ratio| ratio.is_finite());
-        if let Some(ratio) = output.nudged_ratio {
-            let name = &output.name;
-            output::say(&format!("note: each input moved to the next float32 moves the reference's own `{name}` by up to {ratio:.3} of the bound"));
+/// Where an output is past the bound: how far the reference itself moves when its inputs do by one rounding. No float32 device can be held
+/// to less than a model makes of that, so the bound is widened to [`ROUNDINGS`] times as much, and that is said.
+fn allow_for_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outputs, outputs: &mut [OutputReport]) -> Result<()> {
+    let mut moved = vec![0.0_f64; outputs.len()];
+    for nudge in 1..=NUDGES {
+        let (values, _) = call(&Engine::new(DeviceChoice::Reference)?, network, &inputs.nudged(nudge), "running the float64 reference again")?;
+        for (most, output) in moved.iter_mut().zip(judge(&values, expected)?) {
+            *most = most.max(output.worst.map_or(0.0, |worst| worst.ratio));
         }
+    }
+    for (output, moved) in outputs.iter_mut().zip(moved).filter(|(output, moved)| !output.passed && moved.is_finite()) {
+        output.nudged_ratio = Some(moved);
+        output.allowed_ratio = (ROUNDINGS * moved).max(1.0);
+        let within = output.worst.as_ref().is_some_and(|worst| worst.ratio <= output.allowed_ratio);
+        output.passed = within && output.max_abs_err.is_some();
+        output::say(&format!(
+            "note: each input moved to the next float32 moves the reference's own `{}` by up to {moved:.3} of the bound; no device is held to less \
+             than {ROUNDINGS} times that, {:.3}",
+            output.name, output.allowed_ratio,
+        ));
     }
     Ok(())
 }
@@ -208,6 +236,7 @@ impl OutputReport {
             num_outside: comparison.num_outside,
             num_non_finite,
             nudged_ratio: None,
+            allowed_ratio: 1.0,
             text,
         }
     }
@@ -219,6 +248,6 @@ impl OutputReport {
         let text = format!("{}, {} with the reference", view.element_type(), if passed { "identical" } else { "not identical" });
         let max_abs_err = passed.then_some(0.0);
         let (name, shape) = (name.to_owned(), view.shape().to_vec());
-        Self { name, shape, passed, max_abs_err, worst: None, num_outside, num_non_finite: 0, nudged_ratio: None, text }
+        Self { name, shape, passed, max_abs_err, worst: None, num_outside, num_non_finite: 0, nudged_ratio: None, allowed_ratio: 1.0, text }
     }
 }
