@@ -111,6 +111,9 @@ pub(super) fn explain<'a>(
 
 fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
     let config = runner.config();
+    if batch.checked_mul(seq_len).and_then(|rows| rows.checked_mul(config.input_size.max(config.y_size()) * 4)).is_none() {
+        return Err(Error::limit(format!("batch {batch} times seq_len {seq_len}: more than this machine can address")));
+    }
     let floats = (config.num_parameters() + seq_len * batch * (config.input_size + config.y_size())) as u64;
     let mut explanation = LstmExplanation {
         node: node.name.clone(),
@@ -131,10 +134,13 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) 
         floor_bytes: floats * 4,
         memory: Vec::new(),
     };
-    if let Some(gpu) = runner.gpu()
-        && batch * seq_len > 0
-    {
-        explain_gpu(&mut explanation, gpu, batch, seq_len)?;
+    match runner.gpu() {
+        _ if batch * seq_len == 0 => {
+            explanation.schedule = "nothing".to_owned();
+            explanation.why = "the call has no rows or no steps; states pass through".to_owned();
+        }
+        Some(gpu) => explain_gpu(&mut explanation, gpu, batch, seq_len)?,
+        None => {}
     }
     Ok(explanation)
 }

@@ -13,8 +13,8 @@ pub use session::{HostState, Options, Precision, Session, State};
 pub use stream::{Slot, Stream};
 
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
-use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{self, GpuDevice};
+use crate::error::{Error, Result};
+use crate::gpu::{self, GpuDevice, NoFit};
 use crate::network::Network;
 
 /// An open device. Cheap to clone; clones share the device.
@@ -44,8 +44,8 @@ impl Engine {
     /// Opens the device that fits `request` best. [`Engine::describe`] says which one that is, and why.
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`] where a GPU is asked for and none fits, or several do; the message says what there is and what to install.
-    /// [`ErrorKind::Config`] where the request contradicts itself.
+    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) where a GPU is asked for and none fits, or several do; the message says what there is and what to install.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the request contradicts itself.
     pub fn new(request: impl Into<DeviceRequest>) -> Result<Self> {
         pollster::block_on(Self::new_async(request))
     }
@@ -63,10 +63,10 @@ impl Engine {
             }
             DeviceChoice::Cpu => Ok(Self::host(DeviceKind::Cpu, "asked for".to_owned())),
             DeviceChoice::Reference => Ok(Self::host(DeviceKind::Reference, "asked for".to_owned())),
-            DeviceChoice::Gpu => Self::gpu(&request).await,
-            DeviceChoice::Auto => match Self::gpu(&request).await {
-                Err(error) if error.kind() == ErrorKind::NoAdapter && !names_a_gpu => Ok(Self::host(DeviceKind::Cpu, error.to_string())),
-                engine => engine,
+            DeviceChoice::Gpu => Self::gpu(&request).await?.map_err(NoFit::into_error),
+            DeviceChoice::Auto => match Self::gpu(&request).await? {
+                Err(NoFit { why, .. }) if !names_a_gpu => Ok(Self::host(DeviceKind::Cpu, why)),
+                engine => engine.map_err(NoFit::into_error),
             },
         }
     }
@@ -76,13 +76,17 @@ impl Engine {
         Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend }
     }
 
-    async fn gpu(request: &DeviceRequest) -> Result<Self> {
+    /// The GPU that fits the request; within, why none does. An adapter that fits and does not open is an error.
+    async fn gpu(request: &DeviceRequest) -> Result<std::result::Result<Self, NoFit>> {
         let adapters = gpu::adapters(request.backend).await;
         let infos: Vec<&DeviceInfo> = adapters.iter().map(|adapter| &adapter.info).collect();
-        let (chosen, reason) = gpu::choose(&infos, request)?;
+        let (chosen, reason) = match gpu::choose(&infos, request) {
+            Ok(choice) => choice,
+            Err(no_fit) => return Ok(Err(no_fit)),
+        };
         let device = GpuDevice::open(&adapters[chosen]).await?;
         let selection = Selection { device: device.info().clone(), reason };
-        Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) })
+        Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }))
     }
 
     /// Every device of this machine: the GPU adapters, software ones included, and the CPU.
@@ -99,8 +103,9 @@ impl Engine {
     /// Prepares `network` on this device: packs and uploads its weights.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`] where the weights exceed a limit of the device, [`ErrorKind::OutOfMemory`] where its memory is full,
-    /// [`ErrorKind::Config`] where the options cannot be met.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the weights exceed a limit of the device,
+    /// [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) where its memory is full,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the options cannot be met.
     pub fn session(&self, network: &Network, options: Options) -> Result<Session> {
         pollster::block_on(self.session_async(network, options))
     }

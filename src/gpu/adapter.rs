@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::device::{DeviceInfo, DeviceKind, DeviceRequest, GraphicsBackend, Hardware};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::gpu::kernels::KERNELS;
 
 /// An adapter and what is known about it.
@@ -62,11 +62,22 @@ fn plain_name(name: &str) -> String {
     name.split(" (").next().unwrap_or(name).split('/').next().unwrap_or(name).trim().to_owned()
 }
 
+/// Why none of the adapters was chosen, and what to do about it.
+#[derive(Debug)]
+pub(crate) struct NoFit {
+    pub(crate) why: String,
+    advice: String,
+}
+
+impl NoFit {
+    /// The error for a caller that cannot do without a GPU.
+    pub(crate) fn into_error(self) -> Error {
+        Error::new(ErrorKind::NoAdapter, format!("{}; {}", self.why, self.advice))
+    }
+}
+
 /// Chooses one of `infos`; gives its index and the reason.
-///
-/// # Errors
-/// [`ErrorKind::NoAdapter`] says what there is and what to install or to name.
-pub(crate) fn choose(infos: &[&DeviceInfo], request: &DeviceRequest) -> Result<(usize, String)> {
+pub(crate) fn choose(infos: &[&DeviceInfo], request: &DeviceRequest) -> Result<(usize, String), NoFit> {
     if let Some(wanted) = &request.adapter {
         return choose_named(infos, wanted);
     }
@@ -81,36 +92,38 @@ pub(crate) fn choose(infos: &[&DeviceInfo], request: &DeviceRequest) -> Result<(
         return Ok((best, reason));
     }
     let software = usable(true);
-    match software.first() {
-        Some(&best) if request.allow_software => Ok((best, "no GPU found, and software adapters are allowed".to_owned())),
-        Some(_) => Err(no_adapter(format!(
-            "no GPU found, only software adapters ({}); name one with --adapter, or pass --allow-software; {INSTALL}",
-            list(infos, &software)
-        ))),
-        None => Err(no_adapter(match infos.iter().find_map(|info| info.unusable.as_ref().map(|why| (info, why))) {
-            Some((info, why)) => format!("no usable GPU found: {info}: {why}; {INSTALL}"),
-            None => format!("no GPU found; {INSTALL}"),
-        })),
+    let unusable = infos.iter().find_map(|info| info.unusable.as_ref().map(|why| (info, why)));
+    match (software.first(), unusable) {
+        (Some(&best), _) if request.allow_software => Ok((best, "no GPU found, and software adapters are allowed".to_owned())),
+        (Some(_), _) => Err(NoFit {
+            why: format!("no GPU found, only software adapters: {}", list(infos, &software)),
+            advice: format!("name one with --adapter, or pass --allow-software; {INSTALL}"),
+        }),
+        (None, Some((info, why))) => Err(NoFit { why: format!("no usable GPU found: {info}: {why}"), advice: INSTALL.to_owned() }),
+        (None, None) => Err(NoFit { why: "no GPU found".to_owned(), advice: INSTALL.to_owned() }),
     }
 }
 
 const INSTALL: &str = "install your GPU's Vulkan driver (Debian and Ubuntu: `apt install mesa-vulkan-drivers` for AMD and Intel, \
                        the vendor's package for NVIDIA) or run with --device cpu";
 
-fn choose_named(infos: &[&DeviceInfo], wanted: &str) -> Result<(usize, String)> {
+fn choose_named(infos: &[&DeviceInfo], wanted: &str) -> Result<(usize, String), NoFit> {
     let needle = wanted.to_lowercase();
     let matches: Vec<usize> =
         (0..infos.len()).filter(|&i| infos[i].name.to_lowercase().contains(&needle) || infos[i].pci.to_lowercase().contains(&needle)).collect();
     match matches[..] {
         [one] => match &infos[one].unusable {
             None => Ok((one, format!("named by `{wanted}`"))),
-            Some(why) => Err(no_adapter(format!("adapter {} cannot be used: {why}", infos[one]))),
+            Some(why) => Err(NoFit { why: format!("adapter {} cannot be used: {why}", infos[one]), advice: "name another one".to_owned() }),
         },
-        [] => Err(no_adapter(format!("no adapter's name contains `{wanted}`; there are: {}", list(infos, &(0..infos.len()).collect::<Vec<_>>())))),
-        _ => Err(no_adapter(format!(
-            "several adapters' names contain `{wanted}`: {}; give more of the name, or the PCI address",
-            list(infos, &matches)
-        ))),
+        [] => Err(NoFit {
+            why: format!("no adapter's name contains `{wanted}`"),
+            advice: format!("there are: {}", list(infos, &(0..infos.len()).collect::<Vec<_>>())),
+        }),
+        _ => Err(NoFit {
+            why: format!("several adapters' names contain `{wanted}`: {}", list(infos, &matches)),
+            advice: "give more of the name, or the PCI address".to_owned(),
+        }),
     }
 }
 
@@ -121,10 +134,6 @@ fn list(infos: &[&DeviceInfo], which: &[usize]) -> String {
     let names: Vec<String> =
         which.iter().map(|&i| if infos[i].pci.is_empty() { infos[i].to_string() } else { format!("{} at {}", infos[i], infos[i].pci) }).collect();
     names.join("; ")
-}
-
-fn no_adapter(message: String) -> Error {
-    Error::new(ErrorKind::NoAdapter, message)
 }
 
 fn to_wgpu(backend: GraphicsBackend) -> wgpu::Backends {
@@ -265,7 +274,7 @@ mod tests {
             (&infos[..], request(Some("radeon"), false), ["Radeon Pro", "Radeon RX", "several"]),
             (&infos[..], request(Some("geforce"), false), ["geforce", "llvmpipe", "Radeon RX"]),
         ] {
-            let error = choose(infos, &request).expect_err("there is no single fit");
+            let error = choose(infos, &request).expect_err("there is no single fit").into_error();
             assert_eq!(error.kind(), ErrorKind::NoAdapter);
             for word in words {
                 assert!(error.to_string().contains(word), "`{word}` in: {error}");

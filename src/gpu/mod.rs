@@ -12,7 +12,7 @@ pub mod shader;
 pub mod specialise;
 mod state;
 
-pub(crate) use adapter::{adapters, choose};
+pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};
 pub(crate) use lstm::GpuLstm;
 pub(crate) use state::GpuState;

@@ -204,13 +204,13 @@ impl LstmConfig {
         }
         for (name, bound) in [("clip", self.clip), ("cell_clip", self.cell_clip), ("proj_clip", self.proj_clip)] {
             if let Some(bound) = bound
-                && !(bound > 0.0)
+                && (bound <= 0.0 || bound.is_nan())
             {
                 return Err(Error::config(format!("{name}: expected a bound above 0, found {bound}")));
             }
         }
         if let Some(epsilon) = self.layer_norm
-            && !(epsilon > 0.0 && epsilon.is_finite())
+            && (epsilon <= 0.0 || !epsilon.is_finite())
         {
             return Err(Error::config(format!("layer_norm epsilon: expected a small number above 0, found {epsilon}")));
         }

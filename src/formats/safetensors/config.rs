@@ -15,6 +15,9 @@ const IGNORED: [&str; 3] = ["dropout", "device", "dtype"];
 /// Keys as in `torch.nn.LSTM`: `input_size`, `hidden_size`, `num_layers`, `bias`, `batch_first`, `bidirectional`, `proj_size`; and
 /// `direction` (in place of `bidirectional`), `peepholes`, `input_forget`, `clip`, `cell_clip`, `proj_clip`, `layer_norm` (epsilon),
 /// `activations` (one or two lists of gate, candidate, output; each a name in ONNX or `{"name", "alpha", "beta"}`).
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) where the text is not JSON, or a key is missing, unknown, or of the wrong type or value.
 pub fn parse_config(json: &str) -> Result<(LstmConfig, bool)> {
     parse(json).map_err(|error| error.within("configuration"))
 }

@@ -77,7 +77,7 @@ fn variants_add_their_kernels() {
         let plan = plan(config, request(2, 7), &profile());
         let counts = [KernelId::NormGates, KernelId::Step, KernelId::NormCell, KernelId::Project].map(|kernel| count(&plan, kernel));
         assert_eq!(counts, expected);
-        assert_eq!(plan.buffers.iter().any(|(id, _)| *id == BufferId::Scratch), true);
+        assert!(plan.buffers.iter().any(|(id, _)| *id == BufferId::Scratch));
     }
 }
 
