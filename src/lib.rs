@@ -1,4 +1,40 @@
-//! LSTM networks on any GPU.
+//! LSTM networks on any GPU: Vulkan, Metal, DX12 and WebGPU through `wgpu`, with a CPU backend behind the same API and a float64 reference
+//! that judges both.
+//!
+//! A [`Network`] is read from a safetensors or ONNX file, an [`Engine`] is an open device that says which one it is and why, and a
+//! [`Session`] is the network on the device:
+//!
+//! ```
+//! use cellgate::{DeviceChoice, Engine, Inputs, Network, Options};
+//! use ndarray::Array3;
+//!
+//! let network = Network::open("assets/char-lm.safetensors")?;
+//! let engine = Engine::new(DeviceChoice::Auto)?;
+//! eprintln!("running on {}", engine.describe());
+//!
+//! let mut session = engine.session(&network, Options::default())?;
+//! let (seq_len, batch, input_size) = (50, 8, 96);
+//! let x = Array3::<f32>::zeros((seq_len, batch, input_size));
+//! let out = session.run(&Inputs::new().with("x", x.view()))?;
+//! assert_eq!(out["y"].shape(), [50, 8, 96]);
+//! assert_eq!(out["c_n"].shape(), [2, 8, 256]);
+//! # Ok::<(), cellgate::Error>(())
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | run whole sequences | [`Session::run`] |
+//! | carry the state from call to call, on the device | [`Session::state`], [`Session::run_with_state`] |
+//! | serve many sequences that come and go | [`Session::stream`] |
+//! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`] |
+//! | see what a call would do | [`Session::explain`] |
+//! | compare results | [`compare`](mod@compare) |
+//!
+//! Shapes use these letters: T steps (`seq_len`), N rows (`batch`), I `input_size`, H `hidden_size`, P `proj_size`, R the size of a hidden
+//! state (P where there is a projection, else H), L layers, D directions. [`LstmConfig`] has the equations.
+
+// `[lints]` in Cargo.toml would hit the program too, where these would be noise
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used))]
 
 pub mod compare;
 mod cpu;
@@ -19,3 +55,8 @@ pub use network::{
     Activation, AxisSize, CellActivations, CellWeights, Direction, GATES, Gate, LayerNormWeights, Layout, Lstm, LstmConfig, Network, Port,
 };
 pub use tensor::{ElementType, Inputs, Outputs, Tensor, TensorView};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
