@@ -1,6 +1,7 @@
 //! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
 
 mod explain;
+mod node;
 mod runner;
 mod session;
 mod stream;
