@@ -1,0 +1,164 @@
+//! Every specialisation that the code can produce becomes SPIR-V, MSL, HLSL and GLSL, within the limits of every adapter.
+
+use std::collections::BTreeMap;
+
+use cellgate::gpu::kernels::KERNELS;
+use cellgate::gpu::specialise::{Shape, Specialisation};
+use cellgate::{Activation, CellActivations, Direction, LstmConfig};
+use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::ModuleInfo;
+use naga::{AddressSpace, Module, ShaderStage};
+use rayon::prelude::*;
+
+use super::Parsed;
+use super::interface::ACTIVATIONS;
+
+/// The least that WebGPU promises.
+const MAX_WORKGROUP_BYTES: u32 = 16_384;
+const MAX_WORKGROUP_THREADS: u32 = 256;
+
+/// Every option of [`LstmConfig`] that a kernel sees, alone and together.
+fn variants() -> Vec<LstmConfig> {
+    let plain = LstmConfig::new(3, 5);
+    let change = |change: &dyn Fn(&mut LstmConfig)| {
+        let mut config = plain.clone();
+        change(&mut config);
+        config
+    };
+    vec![
+        plain.clone(),
+        change(&|config| config.bias = false),
+        change(&|config| config.peepholes = true),
+        change(&|config| config.input_forget = true),
+        change(&|config| (config.peepholes, config.input_forget) = (true, true)),
+        change(&|config| config.clip = Some(0.5)),
+        change(&|config| config.cell_clip = Some(0.5)),
+        change(&|config| config.proj_size = Some(2)),
+        change(&|config| (config.proj_size, config.proj_clip) = (Some(2), Some(0.5))),
+        change(&|config| config.layer_norm = Some(1e-5)),
+        change(&|config| (config.layer_norm, config.proj_size) = (Some(1e-3), Some(2))),
+        change(&|config| {
+            (config.bias, config.peepholes, config.input_forget, config.layer_norm) = (false, true, true, Some(1e-5));
+            (config.proj_size, config.clip, config.cell_clip, config.proj_clip) = (Some(2), Some(1.5), Some(2.5), Some(3.5));
+        }),
+    ]
+}
+
+fn activations() -> Vec<CellActivations> {
+    let mut sets = vec![CellActivations::default()];
+    for name in ACTIVATIONS {
+        let activation = Activation::from_onnx(name).expect(name).with_parameters(0.3, -0.7);
+        sets.push(CellActivations { gate: activation, candidate: activation, output: activation });
+    }
+    sets
+}
+
+fn configs() -> Vec<LstmConfig> {
+    let mut configs = Vec::new();
+    for variant in variants() {
+        for activations in activations() {
+            // the same in both directions, and of its own in direction 1
+            for second in [None, Some(activations), Some(CellActivations::default())] {
+                let mut config = LstmConfig { activations: [activations; 2], ..variant.clone() };
+                if let Some(second) = second {
+                    (config.direction, config.activations[1]) = (Direction::Bidirectional, second);
+                }
+                configs.push(config);
+            }
+        }
+    }
+    configs
+}
+
+fn shapes() -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    for ragged in [false, true] {
+        for rows in [1, 4] {
+            shapes.extend([1, 2, 4, 8, 16].map(|k_lanes| Shape { ragged, rows, k_lanes }));
+        }
+    }
+    shapes
+}
+
+#[test]
+fn every_specialisation_translates_for_every_api() {
+    let (configs, shapes) = (configs(), shapes());
+    for kernel in KERNELS {
+        let parsed = Parsed::new(kernel);
+        let mut distinct: BTreeMap<Vec<u64>, Specialisation> = BTreeMap::new();
+        for config in &configs {
+            config.validate().expect("the variants are valid");
+            for &shape in &shapes {
+                let specialisation = Specialisation::new(kernel.id, config, shape);
+                distinct.insert(specialisation.overrides.iter().map(|(_, value)| value.to_bits()).collect(), specialisation);
+            }
+        }
+        eprintln!("{}: {} specialisations", kernel.name, distinct.len());
+        let failures: Vec<String> =
+            distinct.into_values().par_bridge().filter_map(|specialisation| check(&parsed, &specialisation.overrides).err()).collect();
+        assert!(failures.is_empty(), "{}: {} failures, the first: {}", kernel.name, failures.len(), failures[0]);
+    }
+}
+
+#[test]
+fn every_default_is_valid() {
+    for kernel in KERNELS {
+        check(&Parsed::new(kernel), &[]).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+fn check(parsed: &Parsed, overrides: &[(&'static str, f64)]) -> Result<(), String> {
+    let name = parsed.kernel.name;
+    let because = |what: &str, error: &dyn std::fmt::Display| format!("{name} with {overrides:?}: {what}: {error}");
+    let constants: PipelineConstants = overrides.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+    let entry = (ShaderStage::Compute, name);
+    let (module, info) = process_overrides(&parsed.module, &parsed.info, Some(entry), &constants).map_err(|error| because("overrides", &error))?;
+    let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
+    if threads > MAX_WORKGROUP_THREADS || !threads.is_power_of_two() {
+        return Err(because("threads of a workgroup", &threads));
+    }
+    let bytes = workgroup_bytes(&module);
+    if bytes > MAX_WORKGROUP_BYTES {
+        return Err(because("bytes of workgroup memory", &bytes));
+    }
+    to_spirv(&module, &info, name).map_err(|error| because("SPIR-V", &error))?;
+    to_msl(&module, &info, name).map_err(|error| because("MSL", &error))?;
+    to_hlsl(&module, &info, name).map_err(|error| because("HLSL", &error))?;
+    for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
+        to_glsl(&module, &info, name, version).map_err(|error| because("GLSL", &error))?;
+    }
+    Ok(())
+}
+
+fn workgroup_bytes(module: &Module) -> u32 {
+    let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
+    shared.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx())).sum()
+}
+
+fn to_spirv(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), spv::Error> {
+    // 1.3 is what wgpu writes for Vulkan 1.1, the oldest that it supports
+    let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+    let entry = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.to_owned() };
+    spv::write_vec(module, info, &options, Some(&entry)).map(|_| ())
+}
+
+fn to_msl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), msl::Error> {
+    let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
+    let entry = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, name.to_owned())), ..msl::PipelineOptions::default() };
+    msl::write_string(module, info, &options, &entry).map(|_| ())
+}
+
+fn to_hlsl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), hlsl::Error> {
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V5_1, ..hlsl::Options::default() };
+    let entry = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, name.to_owned())) };
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &entry).write(module, info, None).map(|_| ())
+}
+
+fn to_glsl(module: &Module, info: &ModuleInfo, name: &str, version: glsl::Version) -> Result<(), glsl::Error> {
+    let options = glsl::Options { version, ..glsl::Options::default() };
+    let entry = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.to_owned(), multiview: None };
+    let mut text = String::new();
+    glsl::Writer::new(&mut text, module, info, &options, &entry, BoundsCheckPolicies::default())?.write().map(|_| ())
+}
