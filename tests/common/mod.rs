@@ -1,6 +1,8 @@
 //! What the test programs share: the devices to test, and the cases.
 #![allow(dead_code, unreachable_pub, reason = "every test program is a crate of its own and uses a part of it")]
 
+pub mod call;
+
 use std::path::{Path, PathBuf};
 
 use cellgate::compare::Tolerance;

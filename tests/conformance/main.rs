@@ -1,0 +1,222 @@
+//! Random and chosen LSTMs, on every device against the float64 reference. `random/NUMBER` is always the same case.
+//!
+//! There are 100 random cases, and 1,000 larger ones where `CELLGATE_LONG` is set. Each device's worst ratio to the bound goes to
+//! stderr at the end, so that slack shows.
+
+mod bound;
+#[path = "../common/mod.rs"]
+mod common;
+mod fixed;
+mod generator;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use cellgate::{DeviceChoice, Engine, Options};
+use common::call::{Call, Results, same_bits};
+use common::{TestDevice, gpus, trial};
+use libtest_mimic::{Arguments, Failed, Trial};
+use ndarray::Axis;
+use proptest::strategy::ValueTree;
+
+use bound::{Verdict, judge};
+use generator::{LONG, NORMAL, Size, Spec};
+
+/// No value of a reference may be larger: what grows this far within a few steps says more about its own growth than about a device.
+const LARGEST: f32 = 1e3;
+
+/// How long a failed case may be made simpler.
+const SHRINK: Duration = Duration::from_secs(20);
+
+/// What has been measured on a device.
+#[derive(Default)]
+struct Tally {
+    cases: usize,
+    chaotic: usize,
+    /// the largest derived bound in units of the plain one
+    loosest: (f64, String),
+    worst: BTreeMap<&'static str, (f64, String)>,
+}
+
+type Tallies = Arc<Mutex<BTreeMap<String, Tally>>>;
+
+/// A case with its expected results, computed once for all devices.
+struct Case {
+    spec: Spec,
+    expected: OnceLock<Result<Expected, String>>,
+}
+
+#[derive(Debug)]
+struct Expected {
+    call: Call,
+    results: Results,
+    /// how the case was made smaller so that it has results at all
+    tamed: Option<String>,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let long = std::env::var_os("CELLGATE_LONG").is_some_and(|value| value != "0" && !value.is_empty());
+    let (count, size) = if long { (1000, LONG) } else { (100, NORMAL) };
+    let reference = Engine::new(DeviceChoice::Reference).expect("the reference is always there");
+    let tallies = Tallies::default();
+    let cpu = Engine::new(DeviceChoice::Cpu).expect("the CPU is always there");
+    let mut devices = vec![TestDevice { name: "cpu".to_owned(), engine: Some(cpu) }];
+    devices.extend(gpus());
+
+    let mut cases: Vec<(String, Option<u64>, Arc<Case>)> = Vec::new();
+    for (name, spec) in fixed::specs(long) {
+        cases.push((format!("fixed/{}", name.replace(' ', "-")), None, Arc::new(Case::new(spec))));
+    }
+    for (name, lens) in fixed::lengths(9) {
+        let case = Case::new(fixed::with_lengths(9, lens.len()));
+        let mut call = case.spec.call();
+        call.lens = Some(lens);
+        let expected = call
+            .run(&reference)
+            .map(|results| Expected { call, results, tamed: None })
+            .map_err(|error| error.message().unwrap_or_default().to_owned());
+        case.expected.set(expected).expect("it is new");
+        cases.push((format!("fixed/{}", name.replace(' ', "-")), None, Arc::new(case)));
+    }
+    for number in 0..count {
+        cases.push((format!("random/{number}"), Some(number), Arc::new(Case::new(generator::tree(number, size).current()))));
+    }
+
+    let mut trials: Vec<Trial> = Vec::new();
+    for (name, number, case) in &cases {
+        for device in &devices {
+            let (case, number, reference, tallies) = (Arc::clone(case), *number, reference.clone(), Arc::clone(&tallies));
+            let (device_name, case_name) = (device.name.clone(), name.clone());
+            trials.push(trial(device, name, move |engine| {
+                let verdict = case.run(engine, &reference).map_err(|error| explain(error, number, &case, engine, &reference, size))?;
+                record(&tallies, device_name, case_name, verdict);
+                Ok(())
+            }));
+        }
+    }
+    for device in &devices {
+        let (reference, tallies, name) = (reference.clone(), Arc::clone(&tallies), device.name.clone());
+        trials.push(trial(device, "fixed/rows-in-blocks", move |engine| {
+            let case = Case::new(fixed::many_rows(rows_of_several_blocks(engine)?));
+            record(&tallies, name, "fixed/rows-in-blocks".to_owned(), case.run(engine, &reference)?);
+            Ok(())
+        }));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    for (device, tally) in tallies.lock().expect("no trial panics while it holds the tallies").iter() {
+        let (loosest, loosest_case) = &tally.loosest;
+        let loosest =
+            if tally.chaotic == 0 { String::new() } else { format!(", with bounds up to {loosest:.1} times the plain one ({loosest_case})") };
+        eprintln!("{device}: {} cases, {} of them chaotic{loosest}", tally.cases, tally.chaotic);
+        for (kind, (ratio, case)) in &tally.worst {
+            eprintln!("{device}: the worst {kind} is at {ratio:.4} of its bound ({case})");
+        }
+    }
+    for (name, _, case) in &cases {
+        if let Some(Ok(Expected { tamed: Some(how), .. })) = case.expected.get() {
+            eprintln!("{name} blows up as it was drawn; it ran with {how}");
+        }
+    }
+    conclusion.exit()
+}
+
+/// Rows that the device takes in at least three blocks; on the CPU, where there are no blocks, some.
+fn rows_of_several_blocks(engine: &Engine) -> Result<usize, Failed> {
+    let session = engine.session(&fixed::many_rows(1).call().network()?, Options::default())?;
+    for batch in [50, 100, 200, 500, 1000, 2000] {
+        if session.explain(batch, 2)?.lstms[0].row_blocks >= 3 {
+            return Ok(batch);
+        }
+    }
+    Ok(50)
+}
+
+fn record(tallies: &Tallies, device: String, case: String, verdict: Verdict) {
+    let mut tallies = tallies.lock().expect("no trial panics while it holds the tallies");
+    let tally = tallies.entry(device).or_default();
+    tally.cases += 1;
+    if let Some(loosest) = verdict.chaotic {
+        tally.chaotic += 1;
+        if loosest > tally.loosest.0 {
+            tally.loosest = (loosest, case.clone());
+        }
+    }
+    let worst = tally.worst.entry(if verdict.chaotic.is_some() { "chaotic case" } else { "plain case" }).or_insert((-1.0, String::new()));
+    if verdict.ratio > worst.0 {
+        *worst = (verdict.ratio, case);
+    }
+}
+
+impl Case {
+    fn new(spec: Spec) -> Self {
+        Self { spec, expected: OnceLock::new() }
+    }
+
+    fn run(&self, engine: &Engine, reference: &Engine) -> Result<Verdict, Failed> {
+        let Expected { call, results, .. } = self.expected.get_or_init(|| tamed(&self.spec, reference)).as_ref()?;
+        let actual = call.run(engine)?;
+        check_padding(call, &actual)?;
+        judge(call, reference, &actual, results)
+    }
+}
+
+/// The call of `spec` and its results. Activations without an upper end can blow a case up until float32 has no number for it; then
+/// its inputs are not saturated and its weights are halved, which is said, until every value is below [`LARGEST`].
+fn tamed(spec: &Spec, reference: &Engine) -> Result<Expected, String> {
+    let mut spec = spec.clone();
+    for attempt in 0..20 {
+        let call = spec.call();
+        let results = call.run(reference).map_err(|error| error.message().unwrap_or_default().to_owned())?;
+        // a NaN is not below anything
+        if results.tensors().iter().all(|(_, tensor)| tensor.iter().all(|value| value.abs() < LARGEST)) {
+            let inputs = if spec.saturated { "saturated" } else { "not saturated" };
+            let tamed = (attempt > 0).then(|| format!("inputs {inputs}, weights within {} / sqrt(H)", spec.gain));
+            return Ok(Expected { call, results, tamed });
+        }
+        spec.gain *= if spec.saturated { 1.0 } else { 0.5 };
+        spec.saturated = false;
+    }
+    Err(format!("the reference leaves {LARGEST:e} whatever the weights: {spec:?}"))
+}
+
+/// What no tolerance applies to: zeros after the end of a row, and the states of a row of length 0.
+fn check_padding(call: &Call, actual: &Results) -> Result<(), Failed> {
+    let Some(lens) = &call.lens else { return Ok(()) };
+    for (row, &len) in lens.iter().enumerate() {
+        let len = len as usize;
+        let y = actual.y.index_axis(Axis(1), row);
+        if let Some(place) = y.indexed_iter().find_map(|((t, k), &value)| (t >= len && value != 0.0).then_some((t, k))) {
+            return Err(format!("y of row {row}, whose length is {len}, is not 0 at [t, feature] = {place:?}").into());
+        }
+        if len == 0 {
+            for (name, given, last) in [("h", &call.h_0, &actual.h_n), ("c", &call.c_0, &actual.c_n)] {
+                let last = last.index_axis(Axis(1), row).to_owned();
+                let given = given.as_ref().map_or_else(|| ndarray::Array2::zeros(last.dim()), |given| given.index_axis(Axis(1), row).to_owned());
+                same_bits(&format!("{name} of row {row}, whose length is 0"), &last, &given)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The failure with its case, and with the simplest case that also fails.
+fn explain(error: Failed, number: Option<u64>, case: &Case, engine: &Engine, reference: &Engine, size: Size) -> Failed {
+    let message = error.message().unwrap_or_default().to_owned();
+    let Some(number) = number else { return format!("{message}\n{:?}", case.spec).into() };
+    let mut tree = generator::tree(number, size);
+    let mut simplest = tree.current();
+    let start = Instant::now();
+    let mut more = tree.simplify();
+    while more && start.elapsed() < SHRINK {
+        let spec = tree.current();
+        if Case::new(spec.clone()).run(engine, reference).is_err() {
+            simplest = spec;
+            more = tree.simplify();
+        } else {
+            more = tree.complicate();
+        }
+    }
+    format!("{message}\nof {:?}\nthe simplest that fails as well: {simplest:?}", case.spec).into()
+}
