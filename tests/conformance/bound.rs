@@ -149,7 +149,7 @@ fn moved(call: &Call, copy: u64, steps: i32) -> Call {
         let biases = [&mut cell.bias_ih, &mut cell.bias_hh].into_iter().flatten();
         biases.chain(norm.into_iter().flatten()).for_each(|vector: &mut Array1<f32>| vector.mapv_inplace(&mut step));
     }
-    let sign = if copy % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = if copy.is_multiple_of(2) { 1.0 } else { -1.0 };
     #[expect(clippy::cast_possible_truncation, reason = "a shift that float32 rounds is as good")]
     let shift = (sign * 4.0 * factor(call) * f64::from(f32::EPSILON)) as f32;
     for activations in &mut moved.config.activations {

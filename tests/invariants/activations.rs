@@ -145,7 +145,7 @@ fn definitions(engine: &Engine) -> Result<(), Failed> {
             for (&x, value) in points.iter().zip(sweep(engine, function, place, &points)?) {
                 let expected = definition(function, f64::from(x));
                 let error = (f64::from(value) - expected).abs() / (1.0 + expected.abs());
-                if !(error <= 1e-6) {
+                if error > 1e-6 || error.is_nan() {
                     return Err(format!("{place:?}: {function} of {x:e} is {value:e}, expected {expected:e}").into());
                 }
                 if error > worst.0 {
