@@ -208,7 +208,7 @@ pub fn same_bits<D: Dimension>(what: &str, actual: &ndarray::Array<f32, D>, expe
         .into_dyn()
         .indexed_iter()
         .zip(expected)
-        .find_map(|((place, &a), &b)| (!equal(a, b)).then(|| format!("{place:?}: {a:e}, expected {b:e}")));
+        .find_map(|((place, &a), &b)| (!equal(a, b)).then(|| format!("{:?}: {a:e}, expected {b:e}", place.slice())));
     match first {
         None => Ok(()),
         Some(first) => Err(format!("{what}: {differing} of {} values differ in their bits, the first at {first}", actual.len()).into()),
