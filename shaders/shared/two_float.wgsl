@@ -2,7 +2,8 @@
 //   A pair is vec2(high, low), |low| <= ulp(high) / 2. Sums: Knuth's TwoSum. Products: Dekker's and Veltkamp's, because a fused
 //   multiply-add is one operation in name only on several drivers. A compiler that reorders f32 arithmetic (Metal's fast math)
 //   makes the low parts useless, and the result as good as plain f32.
-// Twin: src/reference/cell.rs, whose f64 these pairs stand in for
+// Twin: src/reference/cell.rs
+// The f64 of the reference is what these pairs stand in for.
 // These functions depend on no global declaration.
 
 const SPLITTER: f32 = 4097.0;             // 2^12 + 1: halves of 12 bits multiply exactly
