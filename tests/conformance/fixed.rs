@@ -62,7 +62,7 @@ pub(crate) fn specs(long: bool) -> Vec<(&'static str, Spec)> {
         specs.push(("time in segments", plain(4096, 1, 130, 128)));
         specs.push(("time in segments reverse", with(plain(4096, 1, 130, 128), reverse)));
         specs.push(("rows in blocks by memory", with(plain(4096, 1, 130, 128), |config| config.direction = Direction::Bidirectional)));
-        specs.push(("steps 2000 of 65 rows", deep(3, 33, 2000, 65)));
+        specs.push(("steps 2000 of 9 rows", deep(3, 33, 2000, 9)));
         specs.push(("hidden 1024 of two layers", deep(33, 1024, 5, 2)));
         specs.push(("steps 70000", plain(1, 1, 70_000, 1)));
     }

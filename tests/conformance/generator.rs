@@ -20,7 +20,7 @@ pub(crate) struct Size {
 pub(crate) const NORMAL: Size = Size { hidden_sizes: &[1, 2, 3, 5, 8, 16, 31, 33, 64, 65, 100, 128, 257], max_seq_len: 40, max_products: 30_000_000 };
 
 pub(crate) const LONG: Size =
-    Size { hidden_sizes: &[1, 2, 3, 5, 8, 16, 31, 33, 64, 65, 100, 128, 257, 512, 1000, 1024], max_seq_len: 2000, max_products: 300_000_000 };
+    Size { hidden_sizes: &[1, 2, 3, 5, 8, 16, 31, 33, 64, 65, 100, 128, 257, 512, 1000, 1024], max_seq_len: 2000, max_products: 60_000_000 };
 
 /// A case, small enough to be read in a failure's message.
 #[derive(Clone, Debug)]
