@@ -3,7 +3,6 @@
 //   multiply-add is one operation in name only on several drivers. A compiler that reorders f32 arithmetic (Metal's fast math)
 //   makes the low parts useless, and the result as good as plain f32.
 // Twin: src/reference/cell.rs
-// The f64 of the reference is what these pairs stand in for.
 // These functions depend on no global declaration.
 
 const SPLITTER: f32 = 4097.0;             // 2^12 + 1: halves of 12 bits multiply exactly

@@ -241,8 +241,8 @@ fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
         max_workgroups: limits.max_compute_workgroups_per_dimension.min(65_535),
         uniform_alignment: limits.min_uniform_buffer_offset_alignment,
         activation_bytes: ACTIVATION_BYTES,
-        // counted over all loops of a thread; some room is left for what a driver adds
-        max_loop_iterations: if info.is_software() { 60_000 } else { u64::MAX },
+        // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
+        max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,
         seconds_per_dispatch,
         seconds_per_submit: 0.05,

@@ -1,4 +1,5 @@
-//! The element-wise half of a cell. Twin of `shaders/shared/cell.wgsl`.
+//! The element-wise half of a cell. Twin of `shaders/shared/cell.wgsl`, and of `shaders/shared/pair_cell.wgsl` and
+//! `shaders/shared/two_float.wgsl`, whose pairs of f32 stand in for f64.
 
 use super::{Cell, activation::activate, clip};
 use crate::network::Gate;

@@ -17,6 +17,9 @@ pub struct Split {
     pub steps: usize,
 }
 
+/// Steps beyond which a longer segment gains nothing: a plan has uniforms and dispatches for every step of it.
+const MAX_STEPS: usize = 4096;
+
 const F32: u64 = size_of::<f32>() as u64;
 
 /// Splits a call of `batch` rows and `seq_len` steps so that no buffer exceeds what the device binds, and all of them together
@@ -29,10 +32,8 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
     let needed = loop_iterations(config);
     if needed > profile.max_loop_iterations {
         return Err(Error::limit(format!(
-            "loop iterations of one thread: need {needed} for input_size {}, hidden_size {hidden}, the adapter's driver allows {}",
-            config.input_size,
-            profile.max_loop_iterations,
-            hidden = config.hidden_size,
+            "limit loop iterations of a thread: need {needed} for input_size = {}, hidden_size = {}, the driver allows {}",
+            config.input_size, config.hidden_size, profile.max_loop_iterations,
         )));
     }
     let (dirs, hidden, out) = (config.num_directions() as u64, config.hidden_size as u64, config.out_size() as u64);
@@ -67,7 +68,7 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
         seq_len
     } else {
         // even segments: 1000 steps in four times 250 rather than three times 300 and 100
-        let fit = (binding / per_step(rows)).clamp(1, seq_len.max(1) as u64) as usize;
+        let fit = (binding / per_step(rows)).clamp(1, seq_len.clamp(1, MAX_STEPS) as u64) as usize;
         seq_len.div_ceil(seq_len.div_ceil(fit).max(1))
     };
     let rows = usize::try_from(rows).expect("at most the batch, which is a usize");
@@ -78,10 +79,10 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
 /// Loop iterations of the longest-running thread of any kernel, the last test of every loop included.
 fn loop_iterations(config: &LstmConfig) -> u64 {
     let largest_input = (0..config.num_layers.min(2)).map(|layer| config.layer_input_size(layer)).max().unwrap_or(0) as u64;
-    // a tile of 16: staging twice, the products, and the tests that end the loops
-    let input_gates = largest_input.div_ceil(16) * (2 + 4 + 16 + 4) + 16;
+    // a tile of 16: itself, staging twice, the products, each with the test that ends its loop; behind the tiles, the loop that stores
+    let input_gates = largest_input.div_ceil(16) * (1 + 3 + 5 + 17) + 8;
     // a tile of 64 for one thread a sum
-    let row_product = (config.hidden_size.max(config.out_size()) as u64).div_ceil(64) * (64 + 4) + 16;
+    let row_product = (config.hidden_size.max(config.out_size()) as u64).div_ceil(64) * (64 + 4) + 8;
     input_gates.max(row_product)
 }
 
