@@ -145,13 +145,20 @@ fn verify_passes_and_fails() {
     assert_eq!((shape(&given["inputs"][0]), &given["seed"]), (vec![STEPS as u64, ROWS as u64, INPUT as u64], &Value::Null));
     assert!(folder.succeeds(&["verify", "model.safetensors", "--device", "cpu"]).contains("pass: every value"));
 
+    // The bundled model feeds its logits back, and so makes much of rounding, within what can still be judged.
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/char-lm.safetensors");
+    let report = folder.json(&["verify", bundled, "--device", "cpu"]);
+    assert_eq!(report["passed"], true);
+    let (allowed, worst) = (&report["outputs"][0]["allowed_ratio"], &report["outputs"][0]["worst"]["ratio"]);
+    assert!(allowed.as_f64() > Some(1.0) && worst.as_f64() < allowed.as_f64(), "{report}");
+
     // Gains far above 1 make a chaotic system: in float32 and in float64 it takes different ways.
     folder.put("chaos.safetensors", &safetensors(&weights(8, 64, 12.0), Some(&config(8, 64))));
     let arguments = ["verify", "chaos.safetensors", "--device", "cpu", "--seq-len", "300"];
     let output = folder.cellgate(&arguments);
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "{stdout}\n{stderr}");
-    assert!(stderr.contains("moves the reference's own `y`"), "{stderr}");
+    assert!(stderr.contains("moves the reference's own `y`") && stderr.contains("nothing can be judged"), "{stderr}");
     assert!(stdout.contains("FAIL") && stdout.contains("values outside") && !stderr.contains("error"), "{stdout}\n{stderr}");
     let output = folder.cellgate(&[&arguments[..], &["--json"]].concat());
     assert_eq!(output.status.code(), Some(1));
