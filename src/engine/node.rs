@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::runner::{NodeState, Runner};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
-use crate::network::{Layout, LstmCall, LstmConfig, LstmNode, LstmState, Weights};
+use crate::network::{Direction, Layout, LstmCall, LstmConfig, LstmNode, LstmState, Weights};
 use crate::tensor::{Tensor, TensorView};
 
 /// A node's runner, and what it keeps from call to call.
@@ -23,6 +23,7 @@ pub(super) struct NodeRunner {
 
 pub(super) struct Scratch {
     batch: usize,
+    /// decides the blocks of a bidirectional stack's state
     seq_len: usize,
     state: NodeState,
 }
@@ -40,6 +41,14 @@ impl Value<'_> {
         match self {
             Self::Given(view) => view.view(),
             Self::Made(tensor) => tensor.view(),
+        }
+    }
+
+    /// The tensor itself, copied where it belongs to somebody else.
+    pub(super) fn into_tensor(self) -> Tensor {
+        match self {
+            Self::Given(view) => view.to_owned(),
+            Self::Made(tensor) => tensor,
         }
     }
 }
@@ -92,7 +101,8 @@ pub(super) async fn run_node<'n>(
         }
         None => {
             let initial = initial_state(node, &config, batch, optional(&node.h_0), optional(&node.c_0))?;
-            if scratch.as_ref().is_none_or(|scratch| scratch.batch != batch || scratch.seq_len != seq_len) {
+            let fits = |scratch: &Scratch| scratch.batch == batch && (scratch.seq_len == seq_len || config.direction != Direction::Bidirectional);
+            if !scratch.as_ref().is_some_and(fits) {
                 // freed before its successor is made
                 *scratch = None;
                 *scratch = Some(Scratch { batch, seq_len, state: runner.new_state(batch, seq_len).await? });

@@ -270,8 +270,8 @@ impl Session {
         }
         let mut outputs = Outputs::default();
         for port in &network.outputs {
-            let value = values.get(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
-            outputs.insert(port.name.clone(), value.view().to_owned());
+            let value = values.remove(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
+            outputs.insert(port.name.clone(), value.into_tensor());
         }
         Ok(outputs)
     }
