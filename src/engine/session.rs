@@ -359,3 +359,22 @@ pub(super) fn host_state(config: &LstmConfig, batch: usize, value: &HostState) -
     }
     Ok(LstmState { h: value.h.clone(), c: value.c.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compiles where sessions and their futures can go from thread to thread.
+    #[test]
+    fn sessions_and_their_futures_are_send() {
+        fn send<T: Send>(_: T) {}
+        fn uses(session: &mut Session, state: &mut State, inputs: &Inputs<'_>) {
+            send(&mut *session);
+            send(session.run_async(inputs));
+            send(session.run_with_state_async(inputs, state));
+            send(session.engine().session_async(session.network(), Options::default()));
+            send(Engine::new_async(crate::DeviceChoice::Auto));
+        }
+        let _ = uses;
+    }
+}

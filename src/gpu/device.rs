@@ -137,7 +137,9 @@ impl GpuDevice {
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let made = make();
-        let errors = [internal.pop().await, validation.pop().await, memory.pop().await];
+        // popped before the first wait: a scope belongs to the thread that pushed it, and a future may move to another
+        let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+        let errors = [internal.await, validation.await, memory.await];
         match errors.into_iter().flatten().next() {
             None => Ok(made),
             Some(error) => Err(Error::new(kind_of(&error), format!("{subject}: {error}")).with_source(error)),

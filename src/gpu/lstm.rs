@@ -36,7 +36,7 @@ pub(crate) struct GpuLstm {
     buffers: HashMap<BufferId, wgpu::Buffer>,
     /// most recently used last
     plans: Vec<Prepared>,
-    /// results on their way to the host
+    /// for results on their way to the host; absent while they are, so that a call that is given up takes a mapped buffer with it
     staging: Option<wgpu::Buffer>,
 }
 
@@ -123,10 +123,11 @@ impl GpuLstm {
         for block in &state.blocks {
             let mut encoder = self.encoder();
             let bytes = block_state_bytes(block, &self.config);
-            let staging = self.staging(bytes).await?;
+            let staging = self.take_staging(bytes).await?;
             copy_state(&mut encoder, block, &self.config, &staging, 0);
             let index = self.device.queue.submit([encoder.finish()]);
             let floats = self.device.read(&staging, bytes, index, wait).await?;
+            self.staging = Some(staging);
             store_state(&mut values, block, &self.config, &floats);
         }
         Ok(values)
@@ -180,7 +181,7 @@ impl GpuLstm {
         let y_buffer = self.buffers[&plan.y].clone();
         let end_slot = plan.end_slot();
         let state_bytes = if results.state.is_some() { block_state_bytes(block, &self.config) } else { 0 };
-        let staging = self.staging(y_bytes + state_bytes).await?;
+        let staging = self.take_staging(y_bytes + state_bytes).await?;
 
         self.upload(call, &steps, &rows);
         let mut under_way = VecDeque::new();
@@ -207,6 +208,7 @@ impl GpuLstm {
         }
         let Some(index) = last else { return Ok(()) };
         let floats = self.device.read(&staging, y_bytes + state_bytes, index, wait).await?;
+        self.staging = Some(staging);
         let (y, state) = floats.split_at((y_bytes / F32) as usize);
         let y = ArrayView3::from_shape((steps.len(), rows.len(), self.config.y_size()), y).expect("the copy has the size of y");
         results.y.slice_mut(s![steps, rows, ..]).assign(&y);
@@ -234,15 +236,11 @@ impl GpuLstm {
         self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("cellgate") })
     }
 
-    /// The buffer for results, at least `bytes` long.
-    async fn staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
-        match &self.staging {
-            Some(staging) if staging.size() >= bytes => Ok(staging.clone()),
-            _ => {
-                let staging = self.device.buffer("staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await?;
-                self.staging = Some(staging.clone());
-                Ok(staging)
-            }
+    /// Takes the buffer for results, at least `bytes` long; it is put back when they are read.
+    async fn take_staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
+        match self.staging.take() {
+            Some(staging) if staging.size() >= bytes => Ok(staging),
+            _ => self.device.buffer("staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await,
         }
     }
 
