@@ -54,8 +54,12 @@ fn finish(dir: u32, row: u32, quad: u32, pair: Pair4) {
         let output = quad * 4u + i;
         if (output < params.proj_size) {
             var h_next = sum[i];
-            if (PROJ_CLIP > 0.0) {
-                h_next = clamp(h_next, -PROJ_CLIP, PROJ_CLIP);
+            // by comparisons, which NaN passes
+            if (PROJ_CLIP > 0.0 && h_next > PROJ_CLIP) {
+                h_next = PROJ_CLIP;
+            }
+            if (PROJ_CLIP > 0.0 && h_next < -PROJ_CLIP) {
+                h_next = -PROJ_CLIP;
             }
             if (live) {
                 y[y_row + output] = h_next;

@@ -33,9 +33,13 @@ struct NextCell {
     o_raw: f32,                           // pre-activation of the output gate, peephole included
 }
 
+// Within [-bound, bound]. By comparisons, which NaN passes: what clamp makes of NaN is up to the driver.
 fn bounded(value: f32, bound: f32) -> f32 {
-    if (bound > 0.0) {
-        return clamp(value, -bound, bound);
+    if (bound > 0.0 && value > bound) {
+        return bound;
+    }
+    if (bound > 0.0 && value < -bound) {
+        return -bound;
     }
     return value;
 }

@@ -7,6 +7,9 @@
 
 const SPLITTER: f32 = 4097.0;             // 2^12 + 1: halves of 12 bits multiply exactly
 
+const LARGEST_SPLIT: f32 = 8e34;          // times SPLITTER it is still finite
+const LARGEST_SUM: f32 = 3.4e38;
+
 struct Pair4 {
     high: vec4<f32>,
     low: vec4<f32>,
@@ -22,7 +25,9 @@ fn add_product4(sum: Pair4, weight: vec4<f32>, value: vec4<f32>) -> Pair4 {
     let value_high = split_value - (split_value - value);
     let value_low = value - value_high;
     let product_error = ((weight_high * value_high - product) + weight_high * value_low + weight_low * value_high) + weight_low * value_low;
-    return add4(sum, Pair4(product, product_error));
+    // what overflows when it is split has no low part that could be told
+    let splits = max(abs(weight), abs(value)) < vec4<f32>(LARGEST_SPLIT);
+    return add4(sum, Pair4(product, select(vec4<f32>(0.0), product_error, splits)));
 }
 
 fn add4(a: Pair4, b: Pair4) -> Pair4 {
@@ -30,7 +35,10 @@ fn add4(a: Pair4, b: Pair4) -> Pair4 {
     let b_part = sum - a.high;
     let error = (a.high - (sum - b_part)) + (b.high - b_part) + (a.low + b.low);
     let high = sum + error;
-    return Pair4(high, error - (high - sum));
+    let low = error - (high - sum);
+    // an infinite sum stays that; its error would be infinity less infinity
+    let finite = abs(sum) < vec4<f32>(LARGEST_SUM);
+    return Pair4(select(sum, high, finite), select(vec4<f32>(0.0), low, finite));
 }
 
 fn add_pairs(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {

@@ -146,31 +146,38 @@ impl GpuDevice {
         }
     }
 
-    /// The failure that came when no call was there to receive it, if there was one.
+    /// The failure that came when no call was there to receive it, if there was one. It is told once, but for a lost device, which stays lost.
     pub(crate) fn failed(&self) -> Result<()> {
-        match &*lock(&self.failure) {
+        let mut failure = lock(&self.failure);
+        let told = if matches!(&*failure, Some((ErrorKind::DeviceLost, _))) { failure.clone() } else { failure.take() };
+        match told {
             None => Ok(()),
-            Some((kind, message)) => Err(Error::new(*kind, format!("{}: {message}", self.info))),
+            Some((kind, message)) => Err(Error::new(kind, format!("{}: {message}", self.info))),
         }
     }
 
     /// Waits until the device has done submit `index` and everything before it.
     pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex, wait: Wait) -> Result<()> {
-        match wait {
+        let waited = match wait {
             Wait::Block => poll(&self.device, index),
-            Wait::Async => {
-                let (sender, receiver) = oneshot_channel();
-                let device = self.device.clone();
-                std::thread::spawn(move || {
-                    // nobody receives where the caller dropped the future, and that is fine
-                    let _ = sender.send(poll(&device, index));
-                });
-                receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
-            }
-        }
-        .map_err(|error| error.within(&self.info))
-        // a lost device can look like one that is done
-        .and_then(|()| self.failed())
+            Wait::Async => self.wait_elsewhere(index).await,
+        };
+        // asked first, because a lost device can look like one that is done, or like one that never got the work
+        self.failed()?;
+        waited.map_err(|error| error.within(&self.info))
+    }
+
+    /// Waits in a thread of its own.
+    async fn wait_elsewhere(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let (sender, receiver) = oneshot_channel();
+        let device = self.device.clone();
+        let waiter = std::thread::Builder::new().name("cellgate wait".to_owned());
+        let wait = move || {
+            // nobody receives where the caller dropped the future, and that is fine
+            let _ = sender.send(poll(&device, index));
+        };
+        waiter.spawn(wait).map_err(|error| Error::new(ErrorKind::Io, format!("no thread to wait for the device in: {error}")).with_source(error))?;
+        receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
     }
 
     /// The first `bytes` bytes of a buffer that a submit, done by now, has copied its results to.
@@ -236,9 +243,11 @@ fn storage_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
 
 /// What plans may expect of the adapter. The rates are low on purpose: they bound how long a submit runs, not how fast it is.
 fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
-    let (flops_per_second, seconds_per_dispatch, fill_workgroups) = if info.is_software() { (8e9, 20e-6, 4) } else { (200e9, 5e-6, 128) };
+    let (flops_per_second, bytes_per_second, seconds_per_dispatch, fill_workgroups) =
+        if info.is_software() { (8e9, 8e9, 20e-6, 4) } else { (200e9, 20e9, 5e-6, 128) };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        // kernels count elements in 32 bits, whatever the adapter could bind
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(i32::MAX as u64),
         // adapters that report more were seen to fail with it (tracel-ai/cubecl#1388)
         max_workgroups: limits.max_compute_workgroups_per_dimension.min(65_535),
         uniform_alignment: limits.min_uniform_buffer_offset_alignment,
@@ -246,6 +255,7 @@ fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
         // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
         max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,
+        bytes_per_second,
         seconds_per_dispatch,
         seconds_per_submit: 0.05,
         fill_workgroups,

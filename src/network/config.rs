@@ -188,7 +188,7 @@ impl LstmConfig {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) names the field, the rule and the value found.
     pub fn validate(&self) -> Result<()> {
         /// Far above any real network, and low enough that no product of sizes overflows.
-        const LARGEST: usize = 1 << 20;
+        const LARGEST: usize = 1 << 19;
         for (name, value) in [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)] {
             if value == 0 || value > LARGEST {
                 return Err(Error::config(format!("{name}: expected 1 to {LARGEST}, found {value}")));

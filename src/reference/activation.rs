@@ -39,6 +39,8 @@ pub(super) fn activate(activation: Activation, x: f64) -> f64 {
                 alpha * x.exp_m1()
             }
         }
+        // the limit at infinity, where the quotient would be NaN
+        Activation::Softsign if x.is_infinite() => x.signum(),
         Activation::Softsign => x / (1.0 + x.abs()),
         // log(1 + exp(x)) without overflow for large x
         Activation::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
@@ -72,6 +74,7 @@ mod tests {
             (Activation::Elu { alpha: 2.0 }, -1.0, -1.264_241_117_657_115_4),
             (Activation::Elu { alpha: 2.0 }, 1.0, 1.0),
             (Activation::Softsign, -3.0, -0.75),
+            (Activation::Softsign, f64::NEG_INFINITY, -1.0),
             (Activation::Softplus, 0.0, std::f64::consts::LN_2),
             (Activation::Softplus, 1000.0, 1000.0),
         ];

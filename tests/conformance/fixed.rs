@@ -1,6 +1,6 @@
 //! Cases with a name: sizes that divide nothing, the smallest and the largest.
 
-use cellgate::{Direction, LstmConfig};
+use cellgate::{Activation, CellActivations, Direction, LstmConfig};
 
 use crate::generator::Spec;
 
@@ -31,6 +31,11 @@ fn with(mut spec: Spec, change: impl FnOnce(&mut LstmConfig)) -> Spec {
     spec
 }
 
+/// Gates as usual, with an output that is linear for all that a cell state can be.
+fn scaled_tanh() -> CellActivations {
+    CellActivations { output: Activation::ScaledTanh { alpha: 1000.0, beta: 0.001 }, ..CellActivations::default() }
+}
+
 /// Cases by name.
 pub(crate) fn specs(long: bool) -> Vec<(&'static str, Spec)> {
     let reverse = |config: &mut LstmConfig| config.direction = Direction::Reverse;
@@ -55,6 +60,8 @@ pub(crate) fn specs(long: bool) -> Vec<(&'static str, Spec)> {
         ("saturated", Spec { saturated: true, ..deep(5, 33, 9, 4) }),
         ("steps 2000", plain(3, 5, 2000, 2)),
         ("steps 1000 reverse", with(plain(3, 33, 1000, 1), reverse)),
+        // a tanh that keeps only absolute accuracy near 0 would be off a thousand times as much
+        ("scaled tanh of small values", with(deep(5, 33, 9, 3), |config| config.activations = [scaled_tanh(); 2])),
         ("three layers", with(plain(5, 20, 12, 3), |config| config.num_layers = 3)),
     ];
     if long {
@@ -69,21 +76,22 @@ pub(crate) fn specs(long: bool) -> Vec<(&'static str, Spec)> {
     specs
 }
 
-/// The lengths of a batch, by name.
-pub(crate) fn lengths(seq_len: usize) -> [(&'static str, Vec<i64>); 5] {
-    let full = seq_len as i64;
-    [
-        ("lengths all 0", vec![0; 5]),
-        ("lengths all full", vec![full; 5]),
-        ("lengths all short", vec![full / 2; 5]),
-        ("lengths mixed", vec![0, full, 1, full - 1, full / 2]),
-        ("lengths of one row", vec![full - 1]),
+/// Cases whose rows have given lengths, by name.
+pub(crate) fn with_lengths() -> Vec<(&'static str, Spec, Vec<i64>)> {
+    let full = 9;
+    let short = |name, lens: Vec<i64>| (name, deep(4, 33, full as usize, lens.len()), lens);
+    // one step more than a segment of time holds: two segments, of 2049 and 2048 steps, and lengths on both sides of the seam
+    let ends = vec![0, 1, 2048, 2049, 2050, 4097];
+    let segments = Spec { states: true, ..plain(1, 1, 4097, ends.len()) };
+    vec![
+        short("lengths all 0", vec![0; 5]),
+        short("lengths all full", vec![full; 5]),
+        short("lengths all short", vec![full / 2; 5]),
+        short("lengths mixed", vec![0, full, 1, full - 1, full / 2]),
+        short("lengths of one row", vec![full - 1]),
+        ("lengths over segments", segments.clone(), ends.clone()),
+        ("lengths over segments reverse", with(segments, |config| config.direction = Direction::Reverse), ends),
     ]
-}
-
-/// The case for [`lengths`].
-pub(crate) fn with_lengths(seq_len: usize, batch: usize) -> Spec {
-    deep(4, 33, seq_len, batch)
 }
 
 /// A case of so many rows that a device takes them in several blocks, one block after the other.

@@ -70,8 +70,8 @@ fn main() {
     for (name, spec) in fixed::specs(long) {
         cases.push((format!("fixed/{}", name.replace(' ', "-")), None, Arc::new(Case::new(spec))));
     }
-    for (name, lens) in fixed::lengths(9) {
-        let case = Case::new(fixed::with_lengths(9, lens.len()));
+    for (name, spec, lens) in fixed::with_lengths() {
+        let case = Case::new(spec);
         let mut call = case.spec.call();
         call.lens = Some(lens);
         let expected = call

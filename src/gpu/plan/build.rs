@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use crate::gpu::kernels::{InputGatesParams, KernelId, NormCellParams, NormGatesParams, ProjectParams, StepParams};
+use crate::gpu::kernels::{InputGatesParams, KERNELS, KernelId, NormCellParams, NormGatesParams, ProjectParams, StepParams};
 use crate::gpu::pack::{PackedLayer, VEC4_BYTES};
 use crate::gpu::plan::{BindGroup, BufferId, DeviceProfile, Dispatch, Plan, Request};
 use crate::gpu::specialise::{Shape, Specialisation, WORKGROUP_SIZE, sums_pairs};
@@ -23,7 +23,7 @@ pub fn build(config: &LstmConfig, layers: &[PackedLayer], request: Request, prof
         layers,
         request,
         shape,
-        stride: (size_of::<StepParams>() as u32).next_multiple_of(profile.uniform_alignment) as usize,
+        stride: KERNELS.iter().map(|kernel| kernel.params_size).max().unwrap_or(0).next_multiple_of(profile.uniform_alignment as usize),
         plan: Plan {
             request,
             schedule: "per-step",
@@ -45,7 +45,7 @@ pub fn build(config: &LstmConfig, layers: &[PackedLayer], request: Request, prof
     let mut plan = builder.plan;
     let params_bytes = plan.params.len() as u64;
     plan.buffers.push((BufferId::Params, params_bytes));
-    plan.submits = submits(&plan.dispatches, profile);
+    plan.submits = submits(config, &plan.dispatches, profile);
     plan
 }
 
@@ -67,7 +67,7 @@ fn chunk_steps(config: &LstmConfig, request: Request, profile: &DeviceProfile) -
     let step_bytes = (dirs * batch * hidden * gates_parts(config)) as u64 * VEC4_BYTES;
     let by_memory = (GATES_BYTES.min(profile.max_binding_bytes) / step_bytes).max(1) as usize;
     let largest_input = config.input_size.max(if config.num_layers > 1 { config.y_size() } else { 0 });
-    let step_flops = (2 * GATES * dirs * batch * hidden * largest_input) as f64;
+    let step_flops = (2 * GATES * dirs * batch * hidden * largest_input) as f64 * cost_factor(config);
     let by_time = (profile.flops_per_submit() / step_flops).max(1.0) as usize;
     // norm_gates takes a workgroup a row
     let by_grid = (profile.max_workgroups as usize / batch).max(1);
@@ -77,6 +77,11 @@ fn chunk_steps(config: &LstmConfig, request: Request, profile: &DeviceProfile) -
 /// How many floats `gates_x` holds for a value: one, or a pair.
 pub(super) fn gates_parts(config: &LstmConfig) -> usize {
     if sums_pairs(config) { 2 } else { 1 }
+}
+
+/// How many operations stand for one of a matrix product: pairs take 21 for a multiplication and 14 for an addition, one of each otherwise.
+pub(super) fn cost_factor(config: &LstmConfig) -> f64 {
+    if sums_pairs(config) { 17.0 } else { 1.0 }
 }
 
 /// Floats of one `h` slot of the state and of all of `c`.
@@ -108,11 +113,12 @@ fn buffers(config: &LstmConfig, request: Request, chunk_steps: usize) -> Vec<(Bu
 }
 
 /// Cuts the dispatches where a submit would run longer than the profile allows.
-fn submits(dispatches: &[Dispatch], profile: &DeviceProfile) -> Vec<std::ops::Range<usize>> {
+fn submits(config: &LstmConfig, dispatches: &[Dispatch], profile: &DeviceProfile) -> Vec<std::ops::Range<usize>> {
     let mut submits = Vec::new();
     let (mut start, mut seconds) = (0, 0.0);
     for (number, dispatch) in dispatches.iter().enumerate() {
-        let cost = profile.seconds_per_dispatch + dispatch.flops as f64 / profile.flops_per_second;
+        let arithmetic = dispatch.flops as f64 * cost_factor(config) / profile.flops_per_second;
+        let cost = profile.seconds_per_dispatch + arithmetic.max(dispatch.bytes as f64 / profile.bytes_per_second);
         if number > start && seconds + cost > profile.seconds_per_submit {
             submits.push(start..number);
             (start, seconds) = (number, 0.0);

@@ -30,12 +30,14 @@ pub struct DeviceProfile {
     pub max_workgroups: u32,
     /// multiple at which uniforms may start (`min_uniform_buffer_offset_alignment`)
     pub uniform_alignment: u32,
-    /// bytes that all activations of a call together should stay below; longer calls are split
+    /// bytes that `x`, `y` and what lies between the layers should together stay below; larger calls are split
     pub activation_bytes: u64,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
     pub flops_per_second: f64,
+    /// bytes a second that even a slow device of this kind moves
+    pub bytes_per_second: f64,
     /// what a dispatch costs beside its arithmetic
     pub seconds_per_dispatch: f64,
     /// how long a submit may run: other users of the device wait as long, and watchdogs end what runs for seconds

@@ -13,6 +13,7 @@ fn profile() -> DeviceProfile {
         activation_bytes: 256 << 20,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
+        bytes_per_second: 20e9,
         seconds_per_dispatch: 5e-6,
         seconds_per_submit: 0.05,
         fill_workgroups: 128,
@@ -158,6 +159,30 @@ fn a_call_is_split_by_rows_and_by_time() {
     let error = split(&bidirectional, 4, 1000, &small).expect_err("one row of all steps does not fit");
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.to_string().contains("max_storage_buffer_binding_size"), "{error}");
+}
+
+#[test]
+fn activations_together_stay_below_their_share() {
+    let config = LstmConfig { num_layers: 3, direction: Direction::Bidirectional, ..LstmConfig::new(64, 64) };
+    let small = DeviceProfile { activation_bytes: 10 << 20, ..profile() };
+    let split = split(&config, 1000, 100, &small).expect("it fits");
+    let plan = plan(&config, request(split.rows, split.steps), &small);
+    let shared = |id: &BufferId| matches!(id, BufferId::X | BufferId::Sequence(_));
+    let bytes: u64 = plan.buffers.iter().filter(|(id, _)| shared(id)).map(|(_, bytes)| bytes).sum();
+    assert!(split.rows > 1 && bytes <= small.activation_bytes, "{split:?}: {bytes} bytes");
+}
+
+#[test]
+fn long_calls_do_not_make_plans_without_end() {
+    let deep = LstmConfig { num_layers: 100, proj_size: Some(1), layer_norm: Some(1e-5), ..LstmConfig::new(1, 1) };
+    let steps = split(&deep, 1, 1 << 20, &profile()).expect("time can be split").steps;
+    assert!(steps * 300 <= 1 << 14, "{steps} steps of 300 dispatches");
+    assert_eq!(split(&LstmConfig::new(1, 1), 1, 4097, &profile()).ok(), Some(Split { rows: 1, steps: 2049 }));
+    let whole = LstmConfig { direction: Direction::Bidirectional, ..LstmConfig::new(1, 1) };
+    for seq_len in [1 << 21, usize::MAX / 2] {
+        let error = split(&whole, 1, seq_len, &profile()).expect_err("more dispatches, or bytes, than there can be");
+        assert_eq!(error.kind(), ErrorKind::Limit);
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn wrong_attributes_are_refused() {
         (int("hidden_size", 0), "attribute `hidden_size`: expected 1 or more, found 0"),
         (int("hidden_size", -2), "attribute `hidden_size`: expected 1 or more, found -2"),
         (float("hidden_size", 2.0), "attribute `hidden_size`: expected an int, found an attribute of ONNX type 1"),
-        (int("hidden_size", i64::MAX), "hidden_size: expected 1 to 1048576, found 9223372036854775807"),
+        (int("hidden_size", i64::MAX), "hidden_size: expected 1 to 524288, found 9223372036854775807"),
         (int("input_forget", 2), "attribute `input_forget`: expected 0 or 1, found 2"),
         (int("layout", -1), "attribute `layout`: expected 0 or 1, found -1"),
         (strings("activations", &["Tanh"]), "attribute `activations`: expected 3 * num_directions = 3 names, found 1"),

@@ -112,7 +112,7 @@ fn wrong_shapes_in_the_file_are_named() {
     });
     refused(&model, ErrorKind::Shape, "node `lstm`: tensor `B`: expected [num_directions, 8*hidden_size] = [1, 16], found [1, 8]");
     let model = model_with(|graph| graph.initializer[0] = tensor("W", &[1, 8, 0]));
-    refused(&model, ErrorKind::Config, "node `lstm`: input_size: expected 1 to 1048576, found 0");
+    refused(&model, ErrorKind::Config, "node `lstm`: input_size: expected 1 to 524288, found 0");
     let model = model_of(&[int("hidden_size", 5)]);
     let words = "node `lstm`: tensor `W`: expected [num_directions, 4*hidden_size, input_size] = [1, 20, 3], found [1, 8, 3]";
     refused(&model, ErrorKind::Shape, words);
