@@ -14,7 +14,7 @@ fn bounded_pair(value: vec2<f32>, bound: f32) -> vec2<f32> {
     return value;
 }
 
-// Where a function is linear, a pair goes through whole; elsewhere its slope is at most 1 and the result f32.
+// Where a function is linear, a pair goes through whole; elsewhere the result is as good as f32's.
 fn activate_pair(kind: u32, alpha: f32, beta: f32, x: vec2<f32>) -> vec2<f32> {
     let scaled = multiply_pairs(vec2<f32>(alpha, 0.0), x);
     switch kind {

@@ -93,14 +93,18 @@ pub(crate) fn choose(infos: &[&DeviceInfo], request: &DeviceRequest) -> Result<(
     }
     let software = usable(true);
     let unusable = infos.iter().find_map(|info| info.unusable.as_ref().map(|why| (info, why)));
+    let through = request.backend.map_or_else(String::new, |backend| format!(" through {backend}"));
     match (software.first(), unusable) {
         (Some(&best), _) if request.allow_software => Ok((best, "no GPU found, and software adapters are allowed".to_owned())),
         (Some(_), _) => Err(NoFit {
-            why: format!("no GPU found, only software adapters: {}", list(infos, &software)),
+            why: format!("no GPU found{through}, only software adapters: {}", list(infos, &software)),
             advice: format!("name one with --adapter, or pass --allow-software; {INSTALL}"),
         }),
-        (None, Some((info, why))) => Err(NoFit { why: format!("no usable GPU found: {info}: {why}"), advice: INSTALL.to_owned() }),
-        (None, None) => Err(NoFit { why: "no GPU found".to_owned(), advice: INSTALL.to_owned() }),
+        (None, Some((info, why))) => Err(NoFit { why: format!("no usable GPU found{through}: {info}: {why}"), advice: INSTALL.to_owned() }),
+        (None, None) if request.backend.is_some_and(|backend| backend != GraphicsBackend::Vulkan) => {
+            Err(NoFit { why: format!("no GPU found{through}"), advice: "leave --backend out to look through every API".to_owned() })
+        }
+        (None, None) => Err(NoFit { why: format!("no GPU found{through}"), advice: INSTALL.to_owned() }),
     }
 }
 
@@ -268,11 +272,13 @@ mod tests {
             adapter("Radeon RX", Hardware::Discrete, GraphicsBackend::Vulkan),
         ];
         let infos: Vec<_> = infos.iter().collect();
+        let through_metal = DeviceRequest { backend: Some(GraphicsBackend::Metal), ..request(None, false) };
         for (infos, request, words) in [
             (&infos[..1], request(None, false), ["llvmpipe", "--allow-software", "mesa-vulkan-drivers"]),
             (&infos[..0], request(None, true), ["no GPU found", "mesa-vulkan-drivers", "--device cpu"]),
             (&infos[..], request(Some("radeon"), false), ["Radeon Pro", "Radeon RX", "several"]),
             (&infos[..], request(Some("geforce"), false), ["geforce", "llvmpipe", "Radeon RX"]),
+            (&infos[..0], through_metal, ["no GPU found through metal", "--backend", "every API"]),
         ] {
             let error = choose(infos, &request).expect_err("there is no single fit").into_error();
             assert_eq!(error.kind(), ErrorKind::NoAdapter);

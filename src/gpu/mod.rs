@@ -1,6 +1,7 @@
 //! The GPU backend, and the only place where `wgpu` appears.
 //!
-//! [`kernels`], [`specialise`], [`shader`], [`pack`] and [`plan`] are plain data; the rest talks to the device.
+//! [`kernels`], [`specialise`], [`shader`], [`pack`] and [`plan`] are plain data; the rest talks to the device. They are public so that tools
+//! and tests can look at what runs; their contents follow the kernels and may change with any version.
 
 mod adapter;
 mod device;

@@ -154,7 +154,8 @@ impl LstmConfig {
 
     /// Whether rounding can grow from step to step: gates or outputs that are not bounded let a state grow, and its errors with it.
     ///
-    /// The backends compute such stacks with twice `float32`'s precision between two steps, at several times the cost.
+    /// The backends compute such stacks with twice `float32`'s precision between two steps, at several times the cost; the GPU does not where
+    /// the stack is layer-normalised as well.
     pub fn amplifies_rounding(&self) -> bool {
         let used = &self.activations[..self.num_directions()];
         used.iter().any(|activations| !activations.gate.is_bounded() || !activations.output.is_bounded())

@@ -15,6 +15,9 @@ const INPUT_TILE: (usize, usize) = (32, 16);
 const GATES_BYTES: u64 = 32 << 20;
 
 /// The plan for `request`, which must fit the device, as [`split`](super::split) sees to.
+///
+/// # Panics
+/// If an index into a buffer does not fit 32 bits, which cannot happen to a request of a split call.
 pub fn build(config: &LstmConfig, layers: &[PackedLayer], request: Request, profile: &DeviceProfile) -> Plan {
     let shape = shape(config, request, profile);
     let chunk_steps = chunk_steps(config, request, profile);
