@@ -1,6 +1,7 @@
 //! An open device: pipelines made once, errors turned into this crate's, and waits that end.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,9 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Activations of one call stay below this, where they can be split.
 const ACTIVATION_BYTES: u64 = 256 << 20;
+
+/// Large uploads go in pieces, because every write is staged in memory of its own until the next submit.
+const UPLOAD_BYTES: usize = 16 << 20;
 
 /// How a caller waits for the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +132,24 @@ impl GpuDevice {
         let size = bytes.max(16).next_multiple_of(4);
         let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
         self.checked(&format!("buffer `{name}` of {size} bytes"), make).await
+    }
+
+    /// Writes `bytes` to `buffer` from byte `offset` on, piece by piece.
+    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        for (piece, bytes) in bytes.chunks(UPLOAD_BYTES).enumerate() {
+            self.queue.write_buffer(buffer, offset + (piece * UPLOAD_BYTES) as u64, bytes);
+            self.queue.submit([]);
+        }
+    }
+
+    /// Fills these bytes of `buffer` with `value`.
+    pub(crate) fn fill(&self, buffer: &wgpu::Buffer, bytes: Range<u64>, value: f32) {
+        let all = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
+        let piece = vec![value; all.min(UPLOAD_BYTES) / size_of::<f32>()];
+        for start in (0..all).step_by(UPLOAD_BYTES) {
+            let len = (all - start).min(UPLOAD_BYTES) / size_of::<f32>();
+            self.upload(buffer, bytes.start + start as u64, bytemuck::cast_slice(&piece[..len]));
+        }
     }
 
     /// Runs `make` and turns what the graphics API has to say about it into an error about `subject`.

@@ -20,9 +20,6 @@ const MAX_PLANS: usize = 8;
 /// Submits that may be under way before the host waits for the first of them.
 const MAX_SUBMITS_AHEAD: usize = 3;
 
-/// Weights are uploaded in pieces, because every write is staged in memory of its own until the next submit.
-const UPLOAD_BYTES: usize = 16 << 20;
-
 const F32: u64 = size_of::<f32>() as u64;
 
 /// A stack, ready to run.
@@ -62,10 +59,7 @@ impl GpuLstm {
             let bytes: &[u8] = bytemuck::cast_slice(arena);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let buffer = device.buffer(&BufferId::Weights(number).name(), bytes.len() as u64, usage).await?;
-            for (piece, values) in bytes.chunks(UPLOAD_BYTES).enumerate() {
-                device.queue.write_buffer(&buffer, (piece * UPLOAD_BYTES) as u64, values);
-                device.queue.submit([]);
-            }
+            device.upload(&buffer, 0, bytes);
             arenas.push(buffer);
         }
         device.failed()?;
@@ -277,6 +271,10 @@ impl GpuLstm {
             }
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
             let buffer = self.device.buffer(&id.name(), bytes, usage).await?;
+            if cfg!(debug_assertions) {
+                // wgpu hands out zeros, which hide that a kernel reads what none has written; NaN does not
+                self.device.fill(&buffer, 0..bytes, f32::NAN);
+            }
             self.buffers.insert(id, buffer);
             self.plans.clear();
         }

@@ -41,6 +41,10 @@ impl GpuState {
             let (h_len, c_len) = super::plan::state_lens(config, rows.len());
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
             let buffer = device.buffer(&BufferId::State.name(), (2 * h_len + c_len) as u64 * F32, usage).await?;
+            if cfg!(debug_assertions) {
+                // the slot that the first step writes: nothing may read it before
+                device.fill(&buffer, h_len as u64 * F32..2 * h_len as u64 * F32, f32::NAN);
+            }
             let bind_group = device.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("cellgate.state"),
                 layout: &device.state_layout,
