@@ -24,6 +24,8 @@ const TESTS: &[(&str, Test)] = &[
     ("a state that is read joins again", read_and_join),
     ("async calls give the same bits", async_calls),
     ("wrong use is an error of the right kind", wrong_use),
+    ("a call that is given up leaves no state to go on with", given_up),
+    ("a call that fails behind its first LSTM leaves no state to go on with", half_done),
 ];
 
 fn main() {
@@ -280,6 +282,83 @@ fn async_calls(engine: &Engine) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Polls `future` once and drops it; whether it came to its end. The host computes within the first poll, a GPU does not.
+fn poll_once<T>(future: impl Future<Output = cellgate::Result<T>>) -> Result<bool, Failed> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).as_mut().poll(&mut context) {
+        std::task::Poll::Ready(result) => Ok(result.map(|_| true)?),
+        std::task::Poll::Pending => Ok(false),
+    }
+}
+
+fn given_up(engine: &Engine) -> Result<(), Failed> {
+    const UNFINISHED: &[&str] = &["state: the last call on it did not finish"];
+    const LOST: &[&str] = &["slot 0 lost its state", "leave"];
+    for call in calls() {
+        let x: Array2<f32> = Rng::new(7).array((4, 5), 1.0);
+        let mut session = call.session(engine)?;
+        let rows = x.view().insert_axis(Axis(1));
+        let inputs = Inputs::new().with("x", rows);
+        let mut state = session.state(1)?;
+        let zeros = session.read_state(&state)?;
+        let expected = session.run_with_state(&inputs, &mut state)?;
+        if !poll_once(session.run_with_state_async(&inputs, &mut state))? {
+            error("a run on it", ErrorKind::Config, UNFINISHED, session.run_with_state(&inputs, &mut state))?;
+            error("reading it", ErrorKind::Config, UNFINISHED, session.read_state(&state))?;
+        }
+        session.write_state(&mut state, &zeros)?;
+        if session.run_with_state(&inputs, &mut state)? != expected {
+            return Err("a state written anew does not run like a new one".into());
+        }
+
+        let mut stream = session.stream(3)?;
+        let (old, other) = (stream.join()?, stream.join()?);
+        let expected = step_one(&mut stream, old, x.view())?;
+        let finished = poll_once(stream.step_async(&[(other, x.view())]))?;
+        let new = stream.join()?;
+        if !finished {
+            error("a step of it", ErrorKind::Config, LOST, stream.step(&[(new, x.view()), (old, x.view())]))?;
+            error("reading it", ErrorKind::Config, LOST, stream.read(old))?;
+            error("a step of all", ErrorKind::Config, LOST, stream.step_all(ndarray::Array3::zeros((1, 3, 5)).view()))?;
+        }
+        same_bits("who joins afterwards", &step_one(&mut stream, new, x.view())?, &expected)?;
+        stream.leave(old)?;
+        let heir = stream.join()?;
+        same_bits("in the slot that was lost", &step_one(&mut stream, heir, x.view())?, &expected)?;
+    }
+    Ok(())
+}
+
+fn half_done(engine: &Engine) -> Result<(), Failed> {
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx-encoder-decoder/model.onnx");
+    let mut session = engine.session(&cellgate::Network::open(model)?, cellgate::Options::default())?;
+    let (source, target, wrong) = (widths(5, 3), widths(3, 4), widths(3, 5));
+    let right = Inputs::new().with("source", source.view()).with("target", target.view());
+    let mut state = session.state(2)?;
+    let expected = session.run_with_state(&right, &mut state)?;
+    let before = session.read_state(&state)?;
+    error("no target", ErrorKind::Shape, &["`target`"], session.run_with_state(&Inputs::new().with("source", source.view()), &mut state))?;
+    if session.read_state(&state)? != before {
+        return Err("a refused call moved a state".into());
+    }
+    // the encoder has run by then
+    let wrong = Inputs::new().with("source", source.view()).with("target", wrong.view());
+    error("a target too wide", ErrorKind::Shape, &["`target`", "input_size = 4"], session.run_with_state(&wrong, &mut state))?;
+    error("going on", ErrorKind::Config, &["did not finish"], session.run_with_state(&right, &mut state))?;
+    let mut zeros = before;
+    zeros[0].h.fill(0.0);
+    zeros[0].c.fill(0.0);
+    session.write_state(&mut state, &zeros)?;
+    if session.run_with_state(&right, &mut state)? != expected {
+        return Err("a state written anew does not run like a new one".into());
+    }
+    Ok(())
+}
+
+fn widths(seq_len: usize, features: usize) -> ndarray::Array3<f32> {
+    Rng::new(8).array((seq_len, 2, features), 1.0)
 }
 
 /// The error that `result` must be.

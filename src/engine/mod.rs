@@ -5,6 +5,8 @@ mod node;
 mod runner;
 mod session;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -28,6 +28,14 @@ pub(super) struct Scratch {
     state: NodeState,
 }
 
+/// A node's part of a [`State`](crate::State) that a call runs on.
+pub(super) struct Carried<'s> {
+    pub(super) state: &'s mut NodeState,
+    pub(super) batch: usize,
+    /// set before the backend starts to move the state; whoever sees the whole call succeed clears it
+    pub(super) torn: &'s mut bool,
+}
+
 /// The tensors of one call that are there so far.
 pub(super) type Values<'a> = BTreeMap<&'a str, Value<'a>>;
 
@@ -59,7 +67,7 @@ pub(super) async fn run_node<'n>(
     runner: &mut NodeRunner,
     engine: &Engine,
     values: &Values<'_>,
-    carried: Option<(&mut NodeState, usize)>,
+    carried: Option<Carried<'_>>,
     wait: Wait,
 ) -> Result<Vec<(&'n str, Tensor)>> {
     let value = |name: &str| values.get(name).map(Value::view).ok_or_else(|| Error::shape(format!("tensor `{name}`: missing")));
@@ -93,10 +101,11 @@ pub(super) async fn run_node<'n>(
 
     let wants_state = node.h_n.is_some() || node.c_n.is_some();
     let (y, final_state) = match carried {
-        Some((state, rows)) => {
+        Some(Carried { state, batch: rows, torn }) => {
             if rows != batch {
                 return Err(Error::shape(format!("tensor `{}`: expected batch = {rows}, the state's, found {x_shape:?}", node.x)));
             }
+            *torn = true;
             run_or_pass(runner, &call, state, wants_state, wait).await?
         }
         None => {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::Array3;
 
-use crate::engine::node::{NodeRunner, Value, Values, run_node};
+use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Engine, Explanation, Stream, explain};
 use crate::error::{Error, Result};
@@ -79,11 +79,16 @@ pub struct Session {
 }
 
 /// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
+///
+/// A call that fails on the way, or whose future is dropped before its end, leaves some parts of the state moved and others not.
+/// Such a state is refused until [`Session::write_state`] writes all of it anew.
 pub struct State {
     session: u64,
     batch: usize,
     /// absent where a node's initial state is made by another node
     nodes: Vec<Option<NodeState>>,
+    /// whether a call began to move the state and did not come to its end
+    pub(super) torn: bool,
 }
 
 /// The states of one LSTM on the host.
@@ -149,7 +154,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`], and [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's, the call gives an initial state as well,
-    /// or an LSTM walks backwards over time.
+    /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error other than `Shape` and `Config` the state
+    /// is to be written anew, and so it is where a network of several LSTMs fails behind the first.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
         pollster::block_on(self.execute(inputs, Some(state), Wait::Block))
     }
@@ -157,7 +163,7 @@ impl Session {
     /// As [`Session::run_with_state`], for callers that cannot block.
     ///
     /// # Errors
-    /// As [`Session::run_with_state`].
+    /// As [`Session::run_with_state`]. If the future is dropped before its end, the state is to be written anew.
     pub async fn run_with_state_async(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
         self.execute(inputs, Some(state), Wait::Async).await
     }
@@ -186,16 +192,17 @@ impl Session {
                 }
                 nodes.push(Some(runner.new_state(batch, 1).await?));
             }
-            Ok(State { session: self.id, batch, nodes })
+            Ok(State { session: self.id, batch, nodes, torn: false })
         })
     }
 
     /// Copies the states to the host, LSTM by LSTM.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's; the device's own errors.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or the last call on it did not finish; the device's own errors.
     pub fn read_state(&mut self, state: &State) -> Result<Vec<HostState>> {
         self.own(state)?;
+        state.whole()?;
         let mut states = Vec::new();
         for ((node, runner), state) in self.network.nodes.iter().zip(&mut self.nodes).zip(&state.nodes) {
             if let (Some(runner), Some(state)) = (&mut runner.runner, state) {
@@ -207,6 +214,7 @@ impl Session {
     }
 
     /// Puts states from the host in the place of those in `state`; LSTMs that `values` does not name keep theirs.
+    /// A state that a call left unfinished can be used again once all its LSTMs are written in one go.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or a node is unknown,
@@ -219,6 +227,10 @@ impl Session {
                 return Err(Error::config(format!("no LSTM called `{}` carries a state", value.node)));
             };
             runner.set_state(node_state, host_state(runner.config(), state.batch, value)?);
+        }
+        let named = |node: &LstmNode| values.iter().any(|value| value.node == node.name);
+        if self.network.nodes.iter().zip(&state.nodes).all(|(node, state)| state.is_none() || named(node)) {
+            state.torn = false;
         }
         Ok(())
     }
@@ -253,6 +265,7 @@ impl Session {
     async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, wait: Wait) -> Result<Outputs> {
         if let Some(state) = &state {
             self.own(state)?;
+            state.whole()?;
         }
         let network = &self.network;
         self.check_inputs(inputs, state.is_some())?;
@@ -261,7 +274,7 @@ impl Session {
         values.extend(network.inputs.iter().filter_map(|port| Some((port.name.as_str(), Value::Given(inputs.get(&port.name)?.view())))));
         for (number, node) in network.nodes.iter().enumerate() {
             let carried = match &mut state {
-                Some(state) => state.nodes[number].as_mut().map(|node_state| (node_state, state.batch)),
+                Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
             let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, wait).await;
@@ -272,6 +285,9 @@ impl Session {
         for port in &network.outputs {
             let value = values.remove(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
             outputs.insert(port.name.clone(), value.into_tensor());
+        }
+        if let Some(state) = state {
+            state.torn = false;
         }
         Ok(outputs)
     }
@@ -318,6 +334,10 @@ impl State {
     /// Rows.
     pub fn batch(&self) -> usize {
         self.batch
+    }
+
+    fn whole(&self) -> Result<()> {
+        if self.torn { Err(Error::config("state: the last call on it did not finish; write it anew")) } else { Ok(()) }
     }
 }
 

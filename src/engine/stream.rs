@@ -19,7 +19,17 @@ pub struct Slot {
     turn: u64,
 }
 
+#[cfg(test)]
+impl Slot {
+    pub(super) fn turn(self) -> u64 {
+        self.turn
+    }
+}
+
 /// Many sequences in one batch, each with a state of its own that stays on the device from step to step. Made by [`Session::stream`].
+///
+/// A step that fails on the way, or whose future is dropped before its end, leaves some states moved and others not: the sequences that are
+/// in the stream then are lost. They must [`leave`](Stream::leave); whoever joins afterwards is not concerned.
 ///
 /// ```
 /// # use cellgate::{CellWeights, DeviceChoice, Engine, Lstm, LstmConfig, Network, Options};
@@ -47,6 +57,8 @@ pub struct Stream<'s> {
     /// for every row: the turn of the sequence that holds it, if any does
     holders: Vec<Option<u64>>,
     turns: u64,
+    /// sequences of this turn and earlier ones lost their state to a step that did not finish
+    pub(super) lost: u64,
 }
 
 impl<'s> Stream<'s> {
@@ -56,7 +68,7 @@ impl<'s> Stream<'s> {
         }
         let (runner, layout) = session.only_runner()?;
         let state = pollster::block_on(runner.new_state(slots, 1))?;
-        Ok(Self { session, layout, state, holders: vec![None; slots], turns: 0 })
+        Ok(Self { session, layout, state, holders: vec![None; slots], turns: 0, lost: 0 })
     }
 
     /// How many sequences there may be at once.
@@ -105,7 +117,7 @@ impl<'s> Stream<'s> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended already.
     pub fn leave(&mut self, slot: Slot) -> Result<()> {
-        self.holding(slot)?;
+        self.held(slot)?;
         self.holders[slot.row] = None;
         Ok(())
     }
@@ -113,7 +125,7 @@ impl<'s> Stream<'s> {
     /// The state of a sequence, on the host: `h [L, 1, R]`, `c [L, 1, H]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended; the device's own errors.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended or a step left its state unfinished; the device's own errors.
     pub fn read(&mut self, slot: Slot) -> Result<HostState> {
         self.holding(slot)?;
         let node = self.session.network().nodes[0].name.clone();
@@ -127,7 +139,7 @@ impl<'s> Stream<'s> {
     /// returned list, `[steps, out_size]`. Chunks may differ in length; a sequence without one keeps its state.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended or is given twice,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended, is given twice, or was left unfinished by an earlier step,
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong; the device's own errors.
     pub fn step(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
         pollster::block_on(self.step_and_wait(chunks, Wait::Block))
@@ -136,7 +148,7 @@ impl<'s> Stream<'s> {
     /// As [`Stream::step`], for callers that cannot block.
     ///
     /// # Errors
-    /// As [`Stream::step`].
+    /// As [`Stream::step`]. If the future is dropped before its end, the sequences that are in the stream are lost.
     pub async fn step_async(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
         self.step_and_wait(chunks, Wait::Async).await
     }
@@ -145,7 +157,8 @@ impl<'s> Stream<'s> {
     /// [`capacity`](Stream::capacity) rows; rows of slots that nobody holds come back as zeros.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong; the device's own errors.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence was left unfinished by an earlier step; the device's own errors.
     pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ndarray::ArrayD<f32>> {
         let x = self.layout.x_inside("x", x.into_dyn())?;
         let (runner, _) = self.session.only_runner()?;
@@ -157,6 +170,9 @@ impl<'s> Stream<'s> {
             return Err(Error::shape(format!("tensor `x`: expected {} = {expected:?}, found {found:?}", self.layout.x_axes())));
         }
         let len = u32::try_from(seq_len).map_err(|_| Error::shape(format!("tensor `x`: seq_len {seq_len} is too long")))?;
+        if let Some(row) = self.holders.iter().position(|holder| holder.is_some_and(|turn| turn <= self.lost)) {
+            return Err(unfinished(row));
+        }
         let lens = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
         let y = pollster::block_on(self.run(x, lens, Wait::Block))?;
         Ok(self.layout.y_outside(y, 1))
@@ -197,16 +213,31 @@ impl<'s> Stream<'s> {
         }
         let full = lens.iter().all(|&len| len as usize == seq_len);
         let call = LstmCall { x, sequence_lens: (!full).then_some(lens) };
+        // until the step has come to its end, everybody's state counts as lost
+        let newest = self.holders.iter().flatten().copied().max().unwrap_or(0);
+        let lost = std::mem::replace(&mut self.lost, newest);
         let (y, _) = runner.run(&call, &mut self.state, false, wait).await?;
+        self.lost = lost;
         Ok(y)
     }
 
+    /// Checks that the sequence is in the stream and its state whole.
     fn holding(&self, slot: Slot) -> Result<()> {
+        self.held(slot)?;
+        if slot.turn <= self.lost { Err(unfinished(slot.row)) } else { Ok(()) }
+    }
+
+    /// Checks that the sequence is in the stream.
+    fn held(&self, slot: Slot) -> Result<()> {
         match self.holders.get(slot.row) {
             Some(Some(turn)) if *turn == slot.turn => Ok(()),
             _ => Err(Error::config(format!("stream: the sequence in slot {} has ended", slot.row))),
         }
     }
+}
+
+fn unfinished(row: usize) -> Error {
+    Error::config(format!("stream: a step did not finish, and the sequence in slot {row} lost its state; it must leave, and may join anew"))
 }
 
 impl fmt::Debug for Stream<'_> {

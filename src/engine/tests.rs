@@ -1,0 +1,71 @@
+//! What the host's backends cannot provoke by themselves.
+
+use ndarray::{Array2, Array3};
+
+use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
+
+fn session(input_size: usize, hidden_size: usize) -> Result<Session> {
+    let cell = crate::CellWeights {
+        weight_ih: Array2::from_elem((4 * hidden_size, input_size), 0.1),
+        weight_hh: Array2::from_elem((4 * hidden_size, hidden_size), 0.1),
+        bias_ih: None,
+        bias_hh: None,
+        weight_hr: None,
+        peepholes: None,
+        layer_norm: None,
+    };
+    let lstm = Lstm::new(LstmConfig { bias: false, ..LstmConfig::new(input_size, hidden_size) }, vec![cell])?;
+    Engine::new(DeviceChoice::Cpu)?.session(&Network::from_lstm(lstm, false), Options::default())
+}
+
+/// The text of the error of kind `Config` that `result` must be.
+fn config_error<T>(result: Result<T>) -> String {
+    let error = result.err().expect("an error");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_state_that_a_call_left_unfinished_is_refused_until_it_is_written() -> Result<()> {
+    let mut session = session(3, 5)?;
+    let x = Array3::<f32>::ones((2, 1, 3));
+    let inputs = Inputs::new().with("x", x.view());
+    let mut state = session.state(1)?;
+    session.run_with_state(&inputs, &mut state)?;
+    assert!(!state.torn);
+    let values = session.read_state(&state)?;
+    state.torn = true;
+    assert_eq!(config_error(session.run_with_state(&inputs, &mut state)), "state: the last call on it did not finish; write it anew");
+    assert_eq!(config_error(session.read_state(&state)), "state: the last call on it did not finish; write it anew");
+    session.write_state(&mut state, &[])?;
+    assert!(state.torn, "nothing was written");
+    session.write_state(&mut state, &values)?;
+    assert_eq!(session.read_state(&state)?, values);
+    session.run_with_state(&inputs, &mut state)?;
+    Ok(())
+}
+
+#[test]
+fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result<()> {
+    let mut session = session(3, 5)?;
+    let mut stream = session.stream(3)?;
+    let x = Array2::<f32>::ones((2, 3));
+    let (old, gone) = (stream.join()?, stream.join()?);
+    let expected = stream.step(&[(old, x.view())])?;
+    assert_eq!(stream.lost, 0);
+    stream.leave(gone)?;
+    // as a step leaves it whose future is dropped
+    stream.lost = gone.turn();
+    for error in [config_error(stream.step(&[(old, x.view())])), config_error(stream.read(old))] {
+        assert!(error.contains("slot 0 lost its state"), "{error}");
+    }
+    let new = stream.join()?;
+    assert_eq!(stream.step(&[(new, x.view())])?, expected);
+    assert!(config_error(stream.step_all(Array3::ones((1, 3, 3)).view())).contains("slot 0 lost its state"));
+    assert!(stream.step(&[(old, x.view())]).is_err(), "a step of somebody else does not bring the state back");
+    stream.leave(old)?;
+    let heir = stream.join()?;
+    assert_eq!(stream.step(&[(heir, x.view())])?, expected);
+    stream.step_all(Array3::ones((1, 3, 3)).view())?;
+    Ok(())
+}
