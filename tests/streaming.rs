@@ -407,6 +407,11 @@ fn wrong_use(engine: &Engine) -> Result<(), Failed> {
     if !stream.step(&[])?.is_empty() || stream.step_all(ndarray::Array3::zeros((0, 2, 5)).view())?.shape() != [0, 2, 33] {
         return Err("a step of nothing gives something".into());
     }
+    let mut other = call.session(engine)?;
+    let mut other = other.stream(2)?;
+    let foreign = other.join()?;
+    error("a slot of another stream", ErrorKind::Config, &["slot 0", "another stream's"], stream.step(&[(foreign, x.view())]))?;
+    error("leaving another stream", ErrorKind::Config, &["slot 0", "another stream's"], other.leave(one))?;
     drop(stream);
 
     let backwards = LstmConfig { direction: cellgate::Direction::Bidirectional, ..call.config.clone() };

@@ -1,6 +1,7 @@
 //! Many sequences that start and end on their own, one state each, all on the device.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, s};
 
@@ -15,7 +16,7 @@ use crate::network::{Layout, LstmCall, LstmState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot {
     row: usize,
-    /// how often the place had been given away before
+    /// which of all the sequences of all streams it is
     turn: u64,
 }
 
@@ -25,6 +26,9 @@ impl Slot {
         self.turn
     }
 }
+
+/// Sequences are numbered across streams, so that a slot is not mistaken for another stream's; 0 is nobody's number.
+static NEXT_TURN: AtomicU64 = AtomicU64::new(1);
 
 /// Many sequences in one batch, each with a state of its own that stays on the device from step to step. Made by [`Session::stream`].
 ///
@@ -56,7 +60,6 @@ pub struct Stream<'s> {
     state: NodeState,
     /// for every row: the turn of the sequence that holds it, if any does
     holders: Vec<Option<u64>>,
-    turns: u64,
     /// sequences of this turn and earlier ones lost their state to a step that did not finish
     pub(super) lost: u64,
 }
@@ -68,7 +71,7 @@ impl<'s> Stream<'s> {
         }
         let (runner, layout) = session.only_runner()?;
         let state = pollster::block_on(runner.new_state(slots, 1))?;
-        Ok(Self { session, layout, state, holders: vec![None; slots], turns: 0, lost: 0 })
+        Ok(Self { session, layout, state, holders: vec![None; slots], lost: 0 })
     }
 
     /// How many sequences there may be at once.
@@ -107,15 +110,15 @@ impl<'s> Stream<'s> {
         };
         let (runner, _) = self.session.only_runner()?;
         runner.set_state_row(&mut self.state, row, state);
-        self.turns += 1;
-        self.holders[row] = Some(self.turns);
-        Ok(Slot { row, turn: self.turns })
+        let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed);
+        self.holders[row] = Some(turn);
+        Ok(Slot { row, turn })
     }
 
     /// Ends a sequence; its slot is free for the next one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended already.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended already, or is one of another stream.
     pub fn leave(&mut self, slot: Slot) -> Result<()> {
         self.held(slot)?;
         self.holders[slot.row] = None;
@@ -231,7 +234,7 @@ impl<'s> Stream<'s> {
     fn held(&self, slot: Slot) -> Result<()> {
         match self.holders.get(slot.row) {
             Some(Some(turn)) if *turn == slot.turn => Ok(()),
-            _ => Err(Error::config(format!("stream: the sequence in slot {} has ended", slot.row))),
+            _ => Err(Error::config(format!("stream: the sequence in slot {} has ended, or is another stream's", slot.row))),
         }
     }
 }
