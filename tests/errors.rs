@@ -26,6 +26,7 @@ const DEVICE_TESTS: &[(&str, DeviceTest)] = &[
     ("config/options-and-states", config_of_calls),
     ("limit/slots", limit_of_slots),
     ("limit/device", limit_of_the_device),
+    ("limit/explain", limit_of_explain),
     ("nothing/no-rows-or-no-steps", nothing_to_do),
 ];
 
@@ -232,6 +233,30 @@ fn limit_of_the_device(engine: &Engine) -> Result<(), Failed> {
         let wide = Call::random(LstmConfig::new(40_336, 2), 1, 2, &mut Rng::new(0));
         let words = ["loop iterations", "need 65554", "input_size = 40336", "allows 65535"];
         expect("an input too wide for llvmpipe", ErrorKind::Limit, &words, wide.session(engine)?.run(&Inputs::new().with("x", wide.x.view())))?;
+    }
+    Ok(())
+}
+
+/// A call far too long to run is explained at once, as long as its numbers can be counted.
+fn limit_of_explain(engine: &Engine) -> Result<(), Failed> {
+    let session = Call::random(LstmConfig::new(3, 5), 1, 1, &mut Rng::new(0)).session(engine)?;
+    let (batch, seq_len) = (100_000_000, 100_000_000);
+    let start = std::time::Instant::now();
+    let lstm = session.explain(batch, seq_len)?.lstms.swap_remove(0);
+    // twice a multiplication and an addition for 4 gates of 5 units, 3 inputs and 5 states
+    if lstm.flops < 320 * (batch * seq_len) as u64 || start.elapsed().as_secs() >= 30 {
+        return Err(format!("{} operations, found in {:?}", lstm.flops, start.elapsed()).into());
+    }
+    for (batch, seq_len) in [(1 << 40, 1 << 22), (usize::MAX, usize::MAX), (usize::MAX, 1), (1, usize::MAX)] {
+        let words = [&batch.to_string()[..], &seq_len.to_string(), "64 bits"];
+        expect("a call that cannot be counted", ErrorKind::Limit, &words, session.explain(batch, seq_len))?;
+    }
+    // pieces of two sizes: every state is there once
+    let explained = |seq_len| session.explain(7, seq_len).map(|explanation| explanation.lstms[0].clone());
+    let state = |lstm: &cellgate::LstmExplanation| lstm.memory.iter().find(|memory| memory.name == "state").map(|memory| memory.bytes);
+    let (short, long) = (explained(1)?, explained(8194)?);
+    if state(&short) != state(&long) || short.flops * 8194 != long.flops {
+        return Err(format!("a call of 1 step and one of 8194 do not go together: {short:?} {long:?}").into());
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cellgate explain`: the plan of a call, without the call.
 
-use cellgate::{Explanation, LstmExplanation, Network, Options};
+use cellgate::{Explanation, LstmExplanation, Options};
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs};
@@ -37,7 +37,6 @@ struct Report<'a> {
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
     let network = args.model.open()?;
-    check_size(&network, args)?;
     let engine = args.device.open_and_say()?;
     let session = engine.session(&network, Options::default())?;
     let explanation = session.explain(args.batch, args.seq_len)?;
@@ -51,20 +50,6 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
         output::print(&describe(lstm))?;
     }
     Ok(Verdict::Good)
-}
-
-/// Refuses a call whose numbers of operations or bytes would not fit into 64 bits, with room for padding.
-fn check_size(network: &Network, args: &Args) -> Result<()> {
-    const ROOM: u64 = 1 << 6;
-    let fits = |flops_per_step: u64| {
-        let steps = u64::try_from(args.batch).ok()?.checked_mul(u64::try_from(args.seq_len).ok()?)?;
-        steps.checked_mul(flops_per_step)?.checked_mul(ROOM)
-    };
-    let configs = network.lstms().filter_map(|(_, lstm)| lstm).map(cellgate::Lstm::config);
-    for config in configs {
-        fits(config.flops_per_step()).ok_or_else(|| format!("--batch {} with --seq-len {}: too large to be planned", args.batch, args.seq_len))?;
-    }
-    Ok(())
 }
 
 /// The report for people.

@@ -9,8 +9,10 @@ use crate::engine::Engine;
 use crate::engine::runner::Runner;
 use crate::error::{Error, Result};
 use crate::gpu::GpuLstm;
-use crate::gpu::plan::{BufferId, Plan, Request};
+use crate::gpu::plan::{BufferId, Request, Split};
 use crate::network::LstmNode;
+
+const F32: u64 = size_of::<f32>() as u64;
 
 /// What a call of a session would do. Made by [`Session::explain`](crate::Session::explain).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -111,10 +113,10 @@ pub(super) fn explain<'a>(
 
 fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
     let config = runner.config();
-    if batch.checked_mul(seq_len).and_then(|rows| rows.checked_mul(config.input_size.max(config.y_size()) * 4)).is_none() {
-        return Err(Error::limit(format!("batch {batch} times seq_len {seq_len}: more than this machine can address")));
-    }
-    let floats = (config.num_parameters() + seq_len * batch * (config.input_size + config.y_size())) as u64;
+    let too_large = || Error::limit(format!("batch {batch} times seq_len {seq_len}: more than 64 bits can count"));
+    let steps = (batch as u64).checked_mul(seq_len as u64).ok_or_else(too_large)?;
+    let count = |per_step: u64, once: u64| steps.checked_mul(per_step).and_then(|sum| sum.checked_add(once)).ok_or_else(too_large);
+    let floor_bytes = count((config.input_size + config.y_size()) as u64 * F32, config.num_parameters() as u64 * F32)?;
     let mut explanation = LstmExplanation {
         node: node.name.clone(),
         num_layers: config.num_layers,
@@ -129,66 +131,84 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) 
         chunk_steps: seq_len,
         submits: 0,
         dispatches: Vec::new(),
-        flops: config.flops_per_step() * (seq_len * batch) as u64,
-        bytes: floats * 4,
-        floor_bytes: floats * 4,
+        flops: count(config.flops_per_step(), 0)?,
+        bytes: floor_bytes,
+        floor_bytes,
         memory: Vec::new(),
     };
     match runner.gpu() {
-        _ if batch * seq_len == 0 => {
+        _ if steps == 0 => {
             explanation.schedule = "nothing".to_owned();
             explanation.why = "the call has no rows or no steps; states pass through".to_owned();
         }
-        Some(gpu) => explain_gpu(&mut explanation, gpu, batch, seq_len)?,
+        Some(gpu) => explain_gpu(&mut explanation, gpu, gpu.split(batch, seq_len)?, batch, seq_len).ok_or_else(too_large)?,
         None => {}
     }
     Ok(explanation)
 }
 
-/// Makes the plan of every block and segment, and adds them up.
-fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, batch: usize, seq_len: usize) -> Result<()> {
-    let split = gpu.split(batch, seq_len)?;
-    let pieces = |whole: usize, piece: usize| (0..whole).step_by(piece).map(move |start| piece.min(whole - start));
-    // equal blocks and segments have equal plans
-    let mut plans: BTreeMap<(usize, usize), Plan> = BTreeMap::new();
+/// Makes the plan of every kind of block and segment, and adds them up, each as often as it runs. `None` where a sum overflows.
+fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, batch: usize, seq_len: usize) -> Option<()> {
     let mut memory: BTreeMap<BufferId, u64> = BTreeMap::new();
     let mut counts: Vec<KernelCount> = Vec::new();
-    (explanation.flops, explanation.bytes) = (0, 0);
-    for rows in pieces(batch, split.rows) {
-        for steps in pieces(seq_len, split.steps) {
-            let request = Request { batch: rows, seq_len: steps, ragged: false, start_slot: 0 };
-            let plan = plans.entry((rows, steps)).or_insert_with(|| gpu.plan(request));
-            explanation.flops += plan.flops();
-            explanation.bytes += plan.bytes();
-            explanation.submits += plan.submits.len();
+    let (mut flops, mut bytes, mut submits) = (0_u64, 0_u64, 0_usize);
+    (explanation.row_blocks, explanation.time_segments) = (batch.div_ceil(split.rows), seq_len.div_ceil(split.steps));
+    // the largest pieces come last, and are what the report shows of a plan
+    for (rows, blocks) in pieces(batch, split.rows) {
+        let mut state_bytes = 0;
+        for (steps, segments) in pieces(seq_len, split.steps) {
+            let times = blocks.checked_mul(segments)?;
+            let plan = gpu.plan(Request { batch: rows, seq_len: steps, ragged: false, start_slot: 0 });
+            flops = flops.checked_add(plan.flops().checked_mul(times as u64)?)?;
+            bytes = bytes.checked_add(plan.bytes().checked_mul(times as u64)?)?;
+            submits = submits.checked_add(plan.submits.len().checked_mul(times)?)?;
             explanation.chunk_steps = plan.chunk_steps;
             plan.schedule.clone_into(&mut explanation.schedule);
             for (kernel, count) in plan.counts() {
-                let kernel = kernel.kernel().name;
+                let (kernel, count) = (kernel.kernel().name, count.checked_mul(times)?);
                 match counts.iter_mut().find(|known| known.kernel == kernel) {
-                    Some(known) => known.count += count,
+                    Some(known) => known.count = known.count.checked_add(count)?,
                     None => counts.push(KernelCount { kernel: kernel.to_owned(), count }),
                 }
             }
+            for &(id, bytes) in &plan.buffers {
+                let known = memory.entry(id).or_default();
+                match id {
+                    BufferId::State => state_bytes = bytes,
+                    // every kept plan has its uniforms
+                    BufferId::Params => *known = known.checked_add(bytes)?,
+                    _ => *known = bytes.max(*known),
+                }
+            }
         }
+        // every block has its states
+        let known = memory.entry(BufferId::State).or_default();
+        *known = known.checked_add(state_bytes.checked_mul(blocks as u64)?)?;
     }
-    for (&(rows, _), plan) in &plans {
-        for &(id, bytes) in &plan.buffers {
-            let known = memory.entry(id).or_default();
-            *known = match id {
-                // every block has its states, every kept plan its uniforms
-                BufferId::State => *known + bytes * pieces(batch, split.rows).filter(|&piece| piece == rows).count() as u64,
-                BufferId::Params => *known + bytes,
-                _ => bytes.max(*known),
-            };
-        }
-    }
-    explanation.row_blocks = pieces(batch, split.rows).count();
-    explanation.time_segments = pieces(seq_len, split.steps).count();
+    (explanation.flops, explanation.bytes, explanation.submits) = (flops, bytes, submits);
     explanation.dispatches = counts;
     explanation.memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
     explanation.memory.extend(memory.into_iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes }));
     explanation.memory.push(MemoryUse { name: "staging".to_owned(), bytes: gpu.staging_bytes(split.rows.min(batch), split.steps.min(seq_len)) });
+    explanation.memory.iter().try_fold(0_u64, |sum, memory| sum.checked_add(memory.bytes))?;
+    explanation.dispatches.iter().try_fold(0_usize, |sum, kernel| sum.checked_add(kernel.count))?;
     "the only schedule of this version: one fused dispatch a step".clone_into(&mut explanation.why);
-    Ok(())
+    Some(())
+}
+
+/// The sizes of the pieces into which `whole` is cut, the last and shorter one first, and how often there is one of that size.
+fn pieces(whole: usize, piece: usize) -> impl Iterator<Item = (usize, usize)> {
+    [(whole % piece, 1), (piece, whole / piece)].into_iter().filter(|&(size, times)| size > 0 && times > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_make_the_whole() {
+        for (whole, piece, expected) in [(10, 5, &[(5, 2)][..]), (11, 5, &[(1, 1), (5, 2)]), (3, 5, &[(3, 1)]), (0, 5, &[])] {
+            assert_eq!(pieces(whole, piece).collect::<Vec<_>>(), expected, "{whole} in pieces of {piece}");
+        }
+    }
 }

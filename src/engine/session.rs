@@ -246,7 +246,8 @@ impl Session {
     /// What a call of `batch` rows and `seq_len` steps would do: schedule, dispatches, arithmetic, memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the device cannot hold the call; [`ErrorKind::Config`](crate::ErrorKind::Config) for weights that come with each call.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the device cannot hold the call or its numbers exceed 64 bits;
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for weights that come with each call.
     pub fn explain(&self, batch: usize, seq_len: usize) -> Result<Explanation> {
         let runners = self.network.nodes.iter().zip(&self.nodes).map(|(node, runner)| (node, runner.runner.as_ref()));
         explain::explain(&self.engine, runners, batch, seq_len)
