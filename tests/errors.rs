@@ -214,6 +214,17 @@ fn limit_of_slots(engine: &Engine) -> Result<(), Failed> {
     let mut stream = session.stream(1)?;
     stream.join()?;
     expect("a full stream", ErrorKind::Limit, &["stream", "1 slots"], stream.join())?;
+    // lengths that overflow, bytes that do, and bytes that no machine has
+    for many in [usize::MAX, usize::MAX / 16, isize::MAX as usize / 20, 1 << 44] {
+        let words = [&many.to_string()[..], "more than this machine can hold"];
+        expect("too many slots", ErrorKind::Limit, &words, session.stream(many))?;
+        expect("too many rows", ErrorKind::Limit, &words, session.state(many))?;
+    }
+    // an empty input says nothing of what goes with it
+    for (seq_len, batch) in [(0, 1 << 60), (1 << 60, 0)] {
+        let x = Array3::<f32>::zeros((seq_len, batch, 3));
+        expect("too many empty rows", ErrorKind::Limit, &["1152921504606846976"], session.run(&Inputs::new().with("x", x.view())))?;
+    }
     Ok(())
 }
 

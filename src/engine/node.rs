@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::runner::{NodeState, Runner};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
-use crate::network::{Direction, Layout, LstmCall, LstmConfig, LstmNode, LstmState, Weights};
+use crate::network::{Direction, Layout, LstmCall, LstmConfig, LstmNode, LstmState, Weights, check_room};
 use crate::tensor::{Tensor, TensorView};
 
 /// A node's runner, and what it keeps from call to call.
@@ -99,6 +99,7 @@ pub(super) async fn run_node<'n>(
     let sequence_lens = sequence_lens.filter(|lens| lens.iter().any(|&len| (len as usize) < seq_len));
     let call = LstmCall { x, sequence_lens };
 
+    check_room::<f32>("tensor `y` [seq_len, batch, num_directions * out_size]", &[[seq_len, batch, config.y_size()]])?;
     let wants_state = node.h_n.is_some() || node.c_n.is_some();
     let (y, final_state) = match carried {
         Some(Carried { state, batch: rows, torn }) => {
@@ -157,7 +158,7 @@ fn initial_state<'v>(
     h_0: Option<(&str, TensorView<'v>)>,
     c_0: Option<(&str, TensorView<'v>)>,
 ) -> Result<LstmState> {
-    let mut state = LstmState::zeros(config, batch);
+    let mut state = LstmState::try_zeros(config, batch)?;
     for (part, target) in [(&h_0, &mut state.h), (&c_0, &mut state.c)] {
         let Some((name, tensor)) = part else { continue };
         let tensor = tensor.float32(name)?;

@@ -56,9 +56,13 @@ impl Runner {
     /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.
     pub(crate) async fn new_state(&self, batch: usize, seq_len: usize) -> Result<NodeState> {
         Ok(match &self.backend {
-            RunnerBackend::Gpu(gpu) => NodeState::Gpu(gpu.new_state(batch, seq_len).await?),
-            RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::zeros(self.config(), batch)),
-            RunnerBackend::Reference => NodeState::Reference(LstmState::zeros(self.config(), batch)),
+            RunnerBackend::Gpu(gpu) => {
+                // a state that the host could not read is none
+                let _: LstmState = LstmState::try_zeros(self.config(), batch)?;
+                NodeState::Gpu(gpu.new_state(batch, seq_len).await?)
+            }
+            RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::try_zeros(self.config(), batch)?),
+            RunnerBackend::Reference => NodeState::Reference(LstmState::try_zeros(self.config(), batch)?),
         })
     }
 

@@ -171,7 +171,8 @@ impl Session {
     /// Zero states for a batch of `batch` rows.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where an LSTM walks backwards over time, so that there is no state to carry, or gets its weights with each call.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where an LSTM walks backwards over time, so that there is no state to carry, or gets its weights with each call;
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold so many rows, and the device's own errors.
     pub fn state(&mut self, batch: usize) -> Result<State> {
         pollster::block_on(async {
             let mut nodes = Vec::new();
@@ -238,7 +239,8 @@ impl Session {
     /// `slots` sequences that start and end on their own, with their states on the device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the network is not one forward LSTM stack with weights of its own.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the network is not one forward LSTM stack with weights of its own;
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold so many slots, and the device's own errors.
     pub fn stream(&mut self, slots: usize) -> Result<Stream<'_>> {
         Stream::new(self, slots)
     }
@@ -367,13 +369,12 @@ fn check_element_type(port: &crate::network::Port, tensor: &TensorView<'_>) -> R
 
 /// A host state of `batch` rows, checked.
 pub(super) fn host_state(config: &LstmConfig, batch: usize, value: &HostState) -> Result<LstmState> {
-    let zeros: LstmState = LstmState::zeros(config, batch);
-    for (name, found, expected) in [("h", &value.h, &zeros.h), ("c", &value.c, &zeros.c)] {
-        if found.dim() != expected.dim() {
+    for (name, found, size) in [("h", &value.h, config.out_size()), ("c", &value.c, config.hidden_size)] {
+        let expected = [config.num_cells(), batch, size];
+        if found.shape() != expected {
             return Err(Error::shape(format!(
-                "state `{name}` of `{}`: expected [num_layers, batch, size] = {:?}, found {:?}",
+                "state `{name}` of `{}`: expected [num_layers, batch, size] = {expected:?}, found {:?}",
                 value.node,
-                expected.shape(),
                 found.shape()
             )));
         }

@@ -10,7 +10,7 @@ use crate::engine::session::host_state;
 use crate::engine::{HostState, Session};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
-use crate::network::{Layout, LstmCall, LstmState};
+use crate::network::{Layout, LstmCall, LstmState, check_room};
 
 /// A place in a [`Stream`] that a sequence holds from [`join`](Stream::join) to [`leave`](Stream::leave).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +69,7 @@ impl<'s> Stream<'s> {
         if slots == 0 {
             return Err(Error::config("a stream needs at least one slot, found 0"));
         }
+        check_room::<Option<u64>>("holders of slots [1, 1, slots]", &[[1, 1, slots]])?;
         let (runner, layout) = session.only_runner()?;
         let state = pollster::block_on(runner.new_state(slots, 1))?;
         Ok(Self { session, layout, state, holders: vec![None; slots], lost: 0 })

@@ -2,6 +2,7 @@
 
 use ndarray::{Array3, ArrayView3, LinalgScalar};
 
+use crate::error::{Error, Result};
 use crate::network::LstmConfig;
 
 /// The input of one call.
@@ -39,7 +40,36 @@ impl LstmCall<'_> {
     }
 }
 
+/// Checks that this machine could hold arrays of `E` of these shapes, each one in one piece; nothing is kept. `what` they are goes into the error.
+///
+/// # Errors
+/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a length overflows or the allocator refuses it, which it would otherwise end the process for.
+pub(crate) fn check_room<E>(what: &str, shapes: &[[usize; 3]]) -> Result<()> {
+    for shape in shapes {
+        // an axis of 0 makes an array empty, but the others still have to make an index
+        let len = shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis.max(1)));
+        let room = |len: usize| {
+            let empty = shape.contains(&0) && len.checked_mul(size_of::<E>()).is_some_and(|bytes| isize::try_from(bytes).is_ok());
+            empty || Vec::<E>::new().try_reserve_exact(len).is_ok()
+        };
+        if !len.is_some_and(room) {
+            return Err(Error::limit(format!("{what} {shape:?}: more than this machine can hold")));
+        }
+    }
+    Ok(())
+}
+
 impl<E: LinalgScalar> LstmState<E> {
+    /// As [`LstmState::zeros`], for a batch that may be of any size.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold it.
+    pub(crate) fn try_zeros(config: &LstmConfig, batch: usize) -> Result<Self> {
+        let shapes = [config.out_size(), config.hidden_size].map(|size| [config.num_cells(), batch, size]);
+        check_room::<E>("states [num_layers * num_directions, batch, size]", &shapes)?;
+        Ok(Self::zeros(config, batch))
+    }
+
     /// The state before the first step where none is given: zeros.
     pub(crate) fn zeros(config: &LstmConfig, batch: usize) -> Self {
         let cells = config.num_cells();
