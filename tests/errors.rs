@@ -87,7 +87,9 @@ fn format() -> Result<(), Failed> {
 
 fn config() -> Result<(), Failed> {
     let plain = LstmConfig::new(3, 5);
-    let cases: [(&str, LstmConfig, &[&str]); 9] = [
+    let activation = |gate| LstmConfig { activations: [CellActivations { gate, ..CellActivations::default() }; 2], ..plain.clone() };
+    let (slope, offset) = (Activation::Affine { alpha: f32::INFINITY, beta: 0.0 }, Activation::HardSigmoid { alpha: 0.2, beta: f32::NAN });
+    let cases: [(&str, LstmConfig, &[&str]); 12] = [
         ("no inputs", LstmConfig { input_size: 0, ..plain.clone() }, &["input_size", "found 0"]),
         ("no units", LstmConfig { hidden_size: 0, ..plain.clone() }, &["hidden_size", "found 0"]),
         ("no layers", LstmConfig { num_layers: 0, ..plain.clone() }, &["num_layers", "found 0"]),
@@ -96,6 +98,9 @@ fn config() -> Result<(), Failed> {
         ("a negative clip", LstmConfig { clip: Some(-1.0), ..plain.clone() }, &["clip", "above 0", "-1"]),
         ("a clip that is no number", LstmConfig { cell_clip: Some(f32::NAN), ..plain.clone() }, &["cell_clip", "NaN"]),
         ("a clip of no projection", LstmConfig { proj_clip: Some(1.0), ..plain.clone() }, &["proj_clip", "projection"]),
+        ("an infinite clip", LstmConfig { clip: Some(f32::INFINITY), ..plain.clone() }, &["clip", "above 0, or none", "inf"]),
+        ("an infinite slope", activation(slope), &["gate activation of direction 0", "finite alpha of Affine", "found inf"]),
+        ("an offset that is no number", activation(offset), &["gate activation of direction 0", "finite beta of HardSigmoid", "found NaN"]),
         ("an epsilon of 0", LstmConfig { layer_norm: Some(0.0), ..plain.clone() }, &["epsilon", "found 0"]),
     ];
     for (what, config, words) in cases {

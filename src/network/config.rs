@@ -205,9 +205,20 @@ impl LstmConfig {
         }
         for (name, bound) in [("clip", self.clip), ("cell_clip", self.cell_clip), ("proj_clip", self.proj_clip)] {
             if let Some(bound) = bound
-                && (bound <= 0.0 || bound.is_nan())
+                && (bound <= 0.0 || !bound.is_finite())
             {
-                return Err(Error::config(format!("{name}: expected a bound above 0, found {bound}")));
+                return Err(Error::config(format!("{name}: expected a bound above 0, or none in place of an infinite one, found {bound}")));
+            }
+        }
+        for (dir, used) in self.activations[..self.num_directions()].iter().enumerate() {
+            for (role, activation) in [("gate", used.gate), ("candidate", used.candidate), ("output", used.output)] {
+                let (alpha, beta) = activation.parameters();
+                for (parameter, value) in [("alpha", alpha), ("beta", beta)] {
+                    if !value.is_finite() {
+                        let (subject, name) = (format!("{role} activation of direction {dir}"), activation.name());
+                        return Err(Error::config(format!("{subject}: expected a finite {parameter} of {name}, found {value}")));
+                    }
+                }
             }
         }
         if let Some(epsilon) = self.layer_norm

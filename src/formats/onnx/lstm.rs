@@ -99,7 +99,7 @@ impl LstmAttributes {
                 "activations" => names = attribute.strings()?,
                 "activation_alpha" => alphas = attribute.floats()?,
                 "activation_beta" => betas = attribute.floats()?,
-                "clip" => this.clip = Some(attribute.bound()?),
+                "clip" => this.clip = attribute.bound()?,
                 "direction" => this.direction = attribute.direction()?,
                 "hidden_size" => this.hidden_size = Some(attribute.size()?),
                 "input_forget" => this.input_forget = attribute.flag()?,
@@ -229,10 +229,10 @@ impl AttributeProto {
         self.expect(AttributeKind::Floats, "floats").map(|()| self.floats.as_slice())
     }
 
-    /// The value of a number above 0.
-    fn bound(&self) -> Result<f32> {
+    /// The value of a number above 0; an infinite one bounds nothing.
+    fn bound(&self) -> Result<Option<f32>> {
         self.expect(AttributeKind::Float, "a float")?;
-        if self.f > 0.0 { Ok(self.f) } else { Err(self.refused("a bound above 0", self.f)) }
+        if self.f > 0.0 { Ok(Some(self.f).filter(|bound| bound.is_finite())) } else { Err(self.refused("a bound above 0", self.f)) }
     }
 
     /// A direction; ONNX Runtime ignores case, so files with any case exist.

@@ -37,9 +37,9 @@ pub(super) fn parse(json: &str) -> Result<(LstmConfig, bool)> {
     config.peepholes = take(&mut object, "peepholes")?.unwrap_or(false);
     config.input_forget = take(&mut object, "input_forget")?.unwrap_or(false);
     config.layer_norm = take(&mut object, "layer_norm")?;
-    config.clip = take(&mut object, "clip")?;
-    config.cell_clip = take(&mut object, "cell_clip")?;
-    config.proj_clip = take(&mut object, "proj_clip")?;
+    config.clip = bound(&mut object, "clip")?;
+    config.cell_clip = bound(&mut object, "cell_clip")?;
+    config.proj_clip = bound(&mut object, "proj_clip")?;
     if let Some(lists) = take::<Vec<Vec<ActivationEntry>>>(&mut object, "activations")? {
         config.activations = activations(&lists, config.num_directions())?;
     }
@@ -81,6 +81,11 @@ pub(super) fn differences(a: (&LstmConfig, bool), b: (&LstmConfig, bool)) -> Vec
 fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
     let Some(value) = object.remove(key) else { return Ok(None) };
     serde_json::from_value(value).map_err(|error| Error::config(format!("`{key}`: {error}")).with_source(error))
+}
+
+/// A bound; one beyond `float32` bounds nothing.
+fn bound(object: &mut Map<String, Value>, key: &str) -> Result<Option<f32>> {
+    Ok(take(object, key)?.filter(|&bound: &f32| bound != f32::INFINITY))
 }
 
 fn required(object: &mut Map<String, Value>, key: &str) -> Result<usize> {
@@ -192,6 +197,12 @@ mod tests {
     }
 
     #[test]
+    fn an_infinite_bound_is_none() {
+        let json = r#"{"input_size": 3, "hidden_size": 5, "proj_size": 2, "clip": 1e39, "cell_clip": 1e300, "proj_clip": 1e39}"#;
+        assert_eq!(parse_config(json).unwrap().0, LstmConfig { proj_size: Some(2), ..LstmConfig::new(3, 5) });
+    }
+
+    #[test]
     fn every_mistake_is_named() {
         let cases = [
             ("{", "configuration: not JSON"),
@@ -204,6 +215,11 @@ mod tests {
             (r#"{"input_size": 5, "hidden_size": 5, "num_layers": 9999999}"#, "num_layers: expected 1 to"),
             (r#"{"input_size": 5, "hidden_size": 5, "proj_clip": 1}"#, "proj_clip: needs a projection"),
             (r#"{"input_size": 5, "hidden_size": 5, "clip": 0}"#, "clip: expected a bound above 0"),
+            (r#"{"input_size": 5, "hidden_size": 5, "clip": -1e39}"#, "clip: expected a bound above 0"),
+            (
+                r#"{"input_size": 5, "hidden_size": 5, "activations": [["Tanh", {"name": "Elu", "alpha": 1e39}, "Tanh"]]}"#,
+                "candidate activation of direction 0: expected a finite alpha of Elu, found inf",
+            ),
             (r#"{"input_size": 5, "hidden_size": 5, "layer_norm": true}"#, "`layer_norm`: invalid type"),
             (r#"{"input_size": 5, "hidden_size": 5, "num_layer": 2, "bidir": true}"#, "unknown key `bidir`, `num_layer`"),
             (r#"{"input_size": 5, "hidden_size": 5, "direction": "back"}"#, "found \"back\""),

@@ -24,6 +24,12 @@ fn attributes_are_read() {
 }
 
 #[test]
+fn an_infinite_clip_is_none() {
+    let network = read(&model_of(&[float("clip", f32::INFINITY)])).expect("a model");
+    assert_eq!(lstm(&network).config().clip, None);
+}
+
+#[test]
 fn alpha_and_beta_go_in_order_to_the_functions_that_take_them() {
     let names = ["hardsigmoid", "TANH", "ScaledTanh", "Affine", "LeakyRelu", "Elu"];
     let attributes = [strings("activations", &names), floats("activation_alpha", &[0.1, 0.2, 0.3, 0.4]), floats("activation_beta", &[1.0, 2.0])];
@@ -75,6 +81,8 @@ fn wrong_attributes_are_refused() {
     for (attribute, words) in cases {
         refused(&model_of(&[attribute]), ErrorKind::Config, &format!("node `lstm`: {words}"));
     }
+    let infinite = [strings("activations", &["Elu", "Tanh", "Tanh"]), floats("activation_alpha", &[f32::INFINITY])];
+    refused(&model_of(&infinite), ErrorKind::Config, "node `lstm`: gate activation of direction 0: expected a finite alpha of Elu, found inf");
     let twice = [int("layout", 0), int("layout", 1)];
     refused(&model_of(&twice), ErrorKind::Config, "node `lstm`: attribute `layout`: expected one of that name, found two");
 }
