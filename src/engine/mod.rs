@@ -1,5 +1,6 @@
 //! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
 
+mod candidates;
 mod explain;
 mod node;
 mod runner;
@@ -16,6 +17,7 @@ pub use session::{HostState, Options, Precision, Session, State};
 pub use stream::{Slot, Stream};
 
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
+use crate::engine::candidates::Candidates;
 use crate::error::{Error, Result};
 use crate::gpu::{self, GpuDevice, NoFit};
 use crate::network::Network;
@@ -46,9 +48,12 @@ pub(crate) enum Backend {
 impl Engine {
     /// Opens the device that fits `request` best. [`Engine::describe`] says which one that is, and why.
     ///
+    /// [`DeviceChoice::Auto`] without any wish for a GPU takes the next GPU where one does not open, and in the end the CPU.
+    ///
     /// # Errors
     /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) where a GPU is asked for and none fits, or several do; the message says what there is and what to install.
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the request contradicts itself.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the request contradicts itself; the device's own errors where a GPU that is asked for
+    /// does not open.
     pub fn new(request: impl Into<DeviceRequest>) -> Result<Self> {
         pollster::block_on(Self::new_async(request))
     }
@@ -59,7 +64,7 @@ impl Engine {
     /// As [`Engine::new`].
     pub async fn new_async(request: impl Into<DeviceRequest>) -> Result<Self> {
         let request = request.into();
-        let names_a_gpu = request.adapter.is_some() || request.backend.is_some() || request.allow_software;
+        let names_a_gpu = names_a_gpu(&request);
         match request.choice {
             DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu => {
                 Err(Error::config("an adapter, a graphics API or software adapters: expected with a GPU only, found with another device"))
@@ -79,17 +84,24 @@ impl Engine {
         Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend }
     }
 
-    /// The GPU that fits the request; within, why none does. An adapter that fits and does not open is an error.
+    /// The GPU that fits the request; within, why none does. An adapter that fits and does not open is an error where a GPU is asked for.
     async fn gpu(request: &DeviceRequest) -> Result<std::result::Result<Self, NoFit>> {
         let adapters = gpu::adapters(request.backend).await;
-        let infos: Vec<&DeviceInfo> = adapters.iter().map(|adapter| &adapter.info).collect();
-        let (chosen, reason) = match gpu::choose(&infos, request) {
-            Ok(choice) => choice,
-            Err(no_fit) => return Ok(Err(no_fit)),
-        };
-        let device = GpuDevice::open(&adapters[chosen]).await?;
-        let selection = Selection { device: device.info().clone(), reason };
-        Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }))
+        let mut candidates = Candidates::new(adapters.iter().map(|adapter| adapter.info.clone()).collect());
+        loop {
+            let (chosen, reason) = match candidates.best(request) {
+                Ok(choice) => choice,
+                Err(no_fit) => return Ok(Err(no_fit)),
+            };
+            match GpuDevice::open(&adapters[chosen]).await {
+                Ok(device) => {
+                    let selection = Selection { device: device.info().clone(), reason };
+                    return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }));
+                }
+                Err(error) if request.choice == DeviceChoice::Auto && !names_a_gpu(request) => candidates.strike(chosen, &error),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Every device of this machine: the GPU adapters, software ones included, and the CPU.
@@ -124,6 +136,11 @@ impl Engine {
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
     }
+}
+
+/// Whether the request says something about the GPU that it wants.
+fn names_a_gpu(request: &DeviceRequest) -> bool {
+    request.adapter.is_some() || request.backend.is_some() || request.allow_software
 }
 
 impl fmt::Debug for Engine {
