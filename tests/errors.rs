@@ -211,6 +211,14 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     let mut values = session.read_state(&state)?;
     values[0].node = "nobody".to_owned();
     expect("a state of nobody", ErrorKind::Config, &["`nobody`"], session.write_state(&mut state, &values))?;
+    let before = session.read_state(&state)?;
+    let mut moved = before.clone();
+    moved[0].h.fill(1.0);
+    moved.extend(values);
+    expect("a state and one of nobody", ErrorKind::Config, &["`nobody`"], session.write_state(&mut state, &moved))?;
+    if session.read_state(&state)? != before {
+        return Err("a refused write changed a state".into());
+    }
     Ok(())
 }
 

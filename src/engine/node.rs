@@ -76,7 +76,7 @@ pub(super) async fn run_node<'n>(
     if let Weights::RunTime(weights) = &node.weights {
         let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
         let lstm = weights.resolve(&views)?;
-        if runner.runner.as_ref().is_none_or(|known| *known.lstm() != lstm) {
+        if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
             *runner = NodeRunner { runner: Some(Runner::new(engine.backend(), Arc::new(lstm)).await?), scratch: None };
         }
     }

@@ -75,7 +75,7 @@ pub struct Session {
     id: u64,
     engine: Engine,
     network: Network,
-    nodes: Vec<NodeRunner>,
+    pub(super) nodes: Vec<NodeRunner>,
 }
 
 /// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
@@ -219,15 +219,22 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or a node is unknown,
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong. After an error, nothing is written.
     pub fn write_state(&mut self, state: &mut State, values: &[HostState]) -> Result<()> {
         self.own(state)?;
+        // all are checked before the first one is written
+        let mut checked = Vec::new();
         for value in values {
-            let place = self.network.nodes.iter().position(|node| node.name == value.node);
-            let Some((runner, node_state)) = place.and_then(|place| Some((self.nodes[place].runner.as_ref()?, state.nodes[place].as_mut()?))) else {
+            let place = self.network.nodes.iter().position(|node| node.name == value.node).filter(|&place| state.nodes[place].is_some());
+            let Some((place, runner)) = place.and_then(|place| Some((place, self.nodes[place].runner.as_ref()?))) else {
                 return Err(Error::config(format!("no LSTM called `{}` carries a state", value.node)));
             };
-            runner.set_state(node_state, host_state(runner.config(), state.batch, value)?);
+            checked.push((place, runner, host_state(runner.config(), state.batch, value)?));
+        }
+        for (place, runner, values) in checked {
+            if let Some(node_state) = &mut state.nodes[place] {
+                runner.set_state(node_state, values);
+            }
         }
         let named = |node: &LstmNode| values.iter().any(|value| value.node == node.name);
         if self.network.nodes.iter().zip(&state.nodes).all(|(node, state)| state.is_none() || named(node)) {

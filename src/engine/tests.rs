@@ -46,6 +46,32 @@ fn a_state_that_a_call_left_unfinished_is_refused_until_it_is_written() -> Resul
 }
 
 #[test]
+fn weights_of_a_call_that_hold_nan_are_kept_for_the_next() -> Result<()> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx-runtime-weights");
+    let mut session = Engine::new(DeviceChoice::Cpu)?.session(&Network::open(golden.join("model.onnx"))?, Options::default())?;
+    let read = |name: &str| {
+        let tensor = crate::formats::npy::read(&golden.join(format!("in.{name}.npy")))?;
+        Ok::<_, crate::Error>(tensor.view().float32(name)?.into_owned())
+    };
+    let mut tensors = session.network().inputs().iter().map(|port| Ok((port.name.clone(), read(&port.name)?))).collect::<Result<Vec<_>>>()?;
+    let (_, weights) = tensors.iter_mut().find(|(name, _)| name == "R").expect("recurrent weights");
+    weights[[0, 0, 0]] = f32::NAN;
+    let packed = |session: &Session| session.nodes[0].runner.as_ref().map(|runner| std::ptr::from_ref(runner.lstm())).expect("it ran");
+    let mut seen = Vec::new();
+    for last in [1.0, 1.0, 0.0, -0.0] {
+        let (_, weights) = tensors.iter_mut().find(|(name, _)| name == "R").expect("recurrent weights");
+        weights[[0, 1, 0]] = last;
+        let mut inputs = Inputs::new();
+        tensors.iter().for_each(|(name, tensor)| inputs.insert(name, tensor.view()));
+        session.run(&inputs)?;
+        seen.push(packed(&session));
+    }
+    assert_eq!(seen[0], seen[1], "the same weights were packed twice");
+    assert!(seen[1] != seen[2] && seen[2] != seen[3], "other weights were not packed");
+    Ok(())
+}
+
+#[test]
 fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result<()> {
     let mut session = session(3, 5)?;
     let mut stream = session.stream(3)?;

@@ -80,6 +80,11 @@ impl Lstm {
         &self.cells[layer * self.config.num_directions() + dir]
     }
 
+    /// Whether the configurations are equal and the weights bit by bit; NaN is no exception, nor is the sign of 0.
+    pub(crate) fn same_bits(&self, other: &Self) -> bool {
+        self.config == other.config && self.cells.iter().zip(&other.cells).all(|(a, b)| a.same_bits(b))
+    }
+
     /// Names of the weight tensors that hold NaN or infinity, which are run as they are.
     pub fn non_finite(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -96,6 +101,14 @@ impl Lstm {
 }
 
 impl CellWeights {
+    fn same_bits(&self, other: &Self) -> bool {
+        let (ours, others) = (self.tensors(), other.tensors());
+        let same = |a: &ArrayViewD<'_, f32>, b: &ArrayViewD<'_, f32>| {
+            a.shape() == b.shape() && a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
+        };
+        ours.len() == others.len() && ours.iter().zip(&others).all(|((name, a), (other, b))| name == other && same(a, b))
+    }
+
     /// `bias_ih + bias_hh`, zeros where there are none: what every backend adds once.
     pub(crate) fn bias_sum(&self) -> Array1<f32> {
         let rows = self.weight_ih.nrows();
