@@ -25,7 +25,7 @@
 //! |---|---|
 //! | run whole sequences | [`Session::run`] |
 //! | carry the state from call to call, on the device | [`Session::state`], [`Session::run_with_state`] |
-//! | serve many sequences that come and go | [`Session::stream`] |
+//! | serve many sequences that come and go | [`Session::stream`], [`Session::into_stream`] |
 //! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`] |
 //! | see what a call would do | [`Session::explain`] |
 //! | compare results | [`compare`](mod@compare) |

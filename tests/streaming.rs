@@ -22,6 +22,7 @@ const TESTS: &[(&str, Test)] = &[
     ("chunks of any length give the same bits", any_chunks),
     ("step_all is step for everybody", step_all),
     ("a state that is read joins again", read_and_join),
+    ("a stream can own its session", owned),
     ("async calls give the same bits", async_calls),
     ("wrong use is an error of the right kind", wrong_use),
     ("a call that is given up leaves no state to go on with", given_up),
@@ -249,6 +250,34 @@ fn read_and_join(engine: &Engine) -> Result<(), Failed> {
             return Err("the sequence and its copy end in different states".into());
         }
     }
+    Ok(())
+}
+
+/// What a service keeps: no lifetime, and it may go to another thread.
+struct Service {
+    stream: Stream<'static>,
+    slot: Slot,
+}
+
+fn owned(engine: &Engine) -> Result<(), Failed> {
+    let call = calls().swap_remove(0);
+    let x: Array2<f32> = Rng::new(9).array((4, 5), 1.0);
+    let mut session = call.session(engine)?;
+    let mut stream = session.stream(2)?;
+    let slot = stream.join()?;
+    let expected = step_one(&mut stream, slot, x.view())?;
+    if stream.into_session().is_some() {
+        return Err("a stream gives away a session that it borrowed".into());
+    }
+    let mut stream = session.into_stream(2)?;
+    let mut service = Service { slot: stream.join()?, stream };
+    let (service, y) = std::thread::scope(|scope| {
+        let run = || step_one(&mut service.stream, service.slot, x.view()).map(|y| (service, y));
+        scope.spawn(run).join().map_err(|_| "the thread panicked")
+    })??;
+    same_bits("from a stream that owns its session", &y, &expected)?;
+    let mut session = service.stream.into_session().ok_or("no session comes back")?;
+    call.run_in(&mut session)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use ndarray::Array3;
 
 use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
 use crate::engine::runner::{NodeState, Runner};
+use crate::engine::stream::Owner;
 use crate::engine::{Engine, Explanation, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
@@ -249,7 +250,30 @@ impl Session {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the network is not one forward LSTM stack with weights of its own;
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold so many slots, and the device's own errors.
     pub fn stream(&mut self, slots: usize) -> Result<Stream<'_>> {
-        Stream::new(self, slots)
+        Stream::new(Owner::Borrowed(self), slots)
+    }
+
+    /// As [`Session::stream`], with the session moved into the stream; [`Stream::into_session`] gives it back.
+    ///
+    /// ```
+    /// use cellgate::{DeviceChoice, Engine, Network, Options, Slot, Stream};
+    ///
+    /// struct Service {
+    ///     stream: Stream<'static>,
+    ///     callers: Vec<Slot>,
+    /// }
+    ///
+    /// let network = Network::open("assets/char-lm.safetensors")?;
+    /// let session = Engine::new(DeviceChoice::Cpu)?.session(&network, Options::default())?;
+    /// let mut service = Service { stream: session.into_stream(8)?, callers: Vec::new() };
+    /// service.callers.push(service.stream.join()?);
+    /// # Ok::<(), cellgate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::stream`]; the session is gone then.
+    pub fn into_stream(self, slots: usize) -> Result<Stream<'static>> {
+        Stream::new(Owner::Owned(Box::new(self)), slots)
     }
 
     /// What a call of `batch` rows and `seq_len` steps would do: schedule, dispatches, arithmetic, memory.

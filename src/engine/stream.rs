@@ -1,6 +1,7 @@
 //! Many sequences that start and end on their own, one state each, all on the device.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, s};
@@ -30,7 +31,8 @@ impl Slot {
 /// Sequences are numbered across streams, so that a slot is not mistaken for another stream's; 0 is nobody's number.
 static NEXT_TURN: AtomicU64 = AtomicU64::new(1);
 
-/// Many sequences in one batch, each with a state of its own that stays on the device from step to step. Made by [`Session::stream`].
+/// Many sequences in one batch, each with a state of its own that stays on the device from step to step. Made by [`Session::stream`], which
+/// borrows the session, or [`Session::into_stream`], which moves it into the stream, so that a struct of yours can hold it.
 ///
 /// A step that fails on the way, or whose future is dropped before its end, leaves some states moved and others not: the sequences that are
 /// in the stream then are lost. They must [`leave`](Stream::leave); whoever joins afterwards is not concerned.
@@ -55,7 +57,7 @@ static NEXT_TURN: AtomicU64 = AtomicU64::new(1);
 /// # Ok::<(), cellgate::Error>(())
 /// ```
 pub struct Stream<'s> {
-    session: &'s mut Session,
+    session: Owner<'s>,
     layout: Layout,
     state: NodeState,
     /// for every row: the turn of the sequence that holds it, if any does
@@ -64,8 +66,34 @@ pub struct Stream<'s> {
     pub(super) lost: u64,
 }
 
+/// Where a stream has its session.
+pub(super) enum Owner<'s> {
+    Borrowed(&'s mut Session),
+    Owned(Box<Session>),
+}
+
+impl Deref for Owner<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        match self {
+            Self::Borrowed(session) => session,
+            Self::Owned(session) => session,
+        }
+    }
+}
+
+impl DerefMut for Owner<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        match self {
+            Self::Borrowed(session) => session,
+            Self::Owned(session) => session,
+        }
+    }
+}
+
 impl<'s> Stream<'s> {
-    pub(super) fn new(session: &'s mut Session, slots: usize) -> Result<Self> {
+    pub(super) fn new(mut session: Owner<'s>, slots: usize) -> Result<Self> {
         if slots == 0 {
             return Err(Error::config("a stream needs at least one slot, found 0"));
         }
@@ -73,6 +101,14 @@ impl<'s> Stream<'s> {
         let (runner, layout) = session.only_runner()?;
         let state = pollster::block_on(runner.new_state(slots, 1))?;
         Ok(Self { session, layout, state, holders: vec![None; slots], lost: 0 })
+    }
+
+    /// Ends all sequences and gives the session back: `None` where the stream only borrowed it, so that its owner has it again.
+    pub fn into_session(self) -> Option<Session> {
+        match self.session {
+            Owner::Borrowed(_) => None,
+            Owner::Owned(session) => Some(*session),
+        }
     }
 
     /// How many sequences there may be at once.
@@ -126,7 +162,8 @@ impl<'s> Stream<'s> {
         Ok(())
     }
 
-    /// The state of a sequence, on the host: `h [L, 1, R]`, `c [L, 1, H]`.
+    /// The state of a sequence, on the host: `h [L, 1, R]`, `c [L, 1, H]`. The states of all slots are copied to the host for it, so it costs as
+    /// much for one sequence as for all.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended or a step left its state unfinished; the device's own errors.
