@@ -414,6 +414,8 @@ fn wrong_use(engine: &Engine) -> Result<(), Failed> {
     error("a slot twice", ErrorKind::Config, &["slot 0", "twice"], stream.step(&[(one, x.view()), (one, x.view())]))?;
     let narrow = Array2::ones((2, 4));
     error("a chunk too narrow", ErrorKind::Shape, &["slot 1", "input_size = 5", "[2, 4]"], stream.step(&[(one, x.view()), (two, narrow.view())]))?;
+    let empty = Array2::zeros((1 << 60, 0));
+    error("steps of nothing", ErrorKind::Shape, &["slot 0", "input_size = 5"], stream.step(&[(one, empty.view())]))?;
     if stream.read(one)? != before {
         return Err("a refused step moved a state".into());
     }

@@ -181,7 +181,8 @@ impl<'s> Stream<'s> {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended, is given twice, or was left unfinished by an earlier step,
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong; the device's own errors.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong,
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the longest chunk, for all slots, is more than this machine holds; the device's own errors.
     pub fn step(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
         pollster::block_on(self.step_and_wait(chunks, Wait::Block))
     }
@@ -222,8 +223,6 @@ impl<'s> Stream<'s> {
     async fn step_and_wait(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)], wait: Wait) -> Result<Vec<Array2<f32>>> {
         let (runner, _) = self.session.only_runner()?;
         let input_size = runner.config().input_size;
-        let longest = chunks.iter().map(|(_, chunk)| chunk.nrows()).max().unwrap_or(0);
-        let mut x = Array3::zeros((longest, self.capacity(), input_size));
         let mut lens = vec![0_u32; self.capacity()];
         let mut seen = vec![false; self.capacity()];
         for (slot, chunk) in chunks {
@@ -239,6 +238,11 @@ impl<'s> Stream<'s> {
                 )));
             }
             lens[slot.row] = u32::try_from(chunk.nrows()).map_err(|_| Error::shape(format!("chunk of slot {}: too many steps", slot.row)))?;
+        }
+        let longest = chunks.iter().map(|(_, chunk)| chunk.nrows()).max().unwrap_or(0);
+        check_room::<f32>("chunks [longest, capacity, input_size]", &[[longest, self.capacity(), input_size]])?;
+        let mut x = Array3::zeros((longest, self.capacity(), input_size));
+        for (slot, chunk) in chunks {
             x.slice_mut(s![..chunk.nrows(), slot.row, ..]).assign(chunk);
         }
         let y = self.run(x.view(), lens, wait).await?;
@@ -249,6 +253,7 @@ impl<'s> Stream<'s> {
     async fn run(&mut self, x: ArrayView3<'_, f32>, lens: Vec<u32>, wait: Wait) -> Result<Array3<f32>> {
         let (runner, _) = self.session.only_runner()?;
         let (seq_len, batch, _) = x.dim();
+        check_room::<f32>("results [seq_len, capacity, out_size]", &[[seq_len, batch, runner.config().y_size()]])?;
         if lens.iter().all(|&len| len == 0) {
             return Ok(Array3::zeros((seq_len, batch, runner.config().y_size())));
         }
