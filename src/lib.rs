@@ -1,4 +1,4 @@
-//! LSTM networks on any GPU: Vulkan, Metal, DX12 and WebGPU through `wgpu`, with a CPU backend behind the same API and a float64 reference
+//! LSTM networks on any GPU: Vulkan, Metal, DX12 and OpenGL through `wgpu`, with a CPU backend behind the same API and a float64 reference
 //! that judges both.
 //!
 //! A [`Network`] is read from a safetensors or ONNX file, an [`Engine`] is an open device that says which one it is and why, and a

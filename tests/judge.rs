@@ -16,7 +16,7 @@ const SEQ_LEN: usize = 6;
 const BATCH: usize = 6;
 const HIDDEN: usize = 5;
 
-/// What `tests/conformance.rs` holds devices to.
+/// What `tests/conformance` holds devices to.
 const CONFORMANCE: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
 
 /// Two layers, both directions, two biases.
