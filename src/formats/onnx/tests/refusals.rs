@@ -41,8 +41,11 @@ fn versions_outside_the_known_ones_are_refused() {
         let opset_import = vec![OperatorSetIdProto { domain: String::new(), version }];
         refused(&ModelProto { opset_import, ..model() }, ErrorKind::Config, &format!("ONNX opset: expected 7 to 22, found {version}"));
     }
-    for ir_version in [2, 11] {
-        refused(&ModelProto { ir_version, ..model() }, ErrorKind::Config, &format!("ONNX IR version: expected 3 to 10, found {ir_version}"));
+    for ir_version in [3, 14, 1000] {
+        assert!(read(&ModelProto { ir_version, ..model() }).is_ok());
+    }
+    for ir_version in [-1, 0, 2] {
+        refused(&ModelProto { ir_version, ..model() }, ErrorKind::Config, &format!("ONNX IR version: expected 3 or above, found {ir_version}"));
     }
     let opset_import = vec![OperatorSetIdProto { domain: "com.microsoft".to_owned(), version: 1 }];
     let words = "ONNX operator sets: expected that of domain `ai.onnx`, found only `com.microsoft`";
