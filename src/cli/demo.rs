@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "T", default_value_t = 0.5, value_parser = temperature)]
     temperature: f64,
     /// Seed of the draws
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 12)]
     seed: u64,
     #[command(flatten)]
     device: DeviceArgs,
