@@ -105,6 +105,12 @@ impl StdError for Error {
     }
 }
 
+/// The text with every run of white space, line breaks included, as one space. Public for the program alone.
+#[doc(hidden)]
+pub fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

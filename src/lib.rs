@@ -50,6 +50,8 @@ mod tensor;
 
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, GraphicsBackend, Hardware, Selection};
 pub use engine::{Engine, Explanation, HostState, KernelCount, LstmExplanation, MemoryUse, Options, Precision, Session, Slot, State, Stream};
+#[doc(hidden)]
+pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};
 pub use network::{
     Activation, AxisSize, CellActivations, CellWeights, Direction, GATES, Gate, LayerNormWeights, Layout, Lstm, LstmConfig, Network, Port,

@@ -155,7 +155,7 @@ fn verify(network: &Network, alphabet: &Alphabet, written: &Written) -> Result<C
         let comparison = compare(actual.into_dyn(), expected.into_dyn(), tolerance);
         check.max_abs_err = check.max_abs_err.max(comparison.max_abs_err);
         if check.passed && !comparison.passed() {
-            let text = output::one_line(&comparison.to_string());
+            let text = cellgate::one_line(&comparison.to_string());
             check = Check { passed: false, text: format!("the float64 reference gives other logits after character {number}: {text}"), ..check };
         }
     }

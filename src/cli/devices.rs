@@ -57,7 +57,7 @@ impl Choice {
     fn of(engine: &cellgate::Result<Engine>) -> Self {
         match engine {
             Ok(engine) => Self::Device(DeviceFields::of(engine.describe())),
-            Err(error) => Self::None { error: output::one_line(&error.to_string()) },
+            Err(error) => Self::None { error: cellgate::one_line(&error.to_string()) },
         }
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     for (choice, engine) in [("auto", auto), ("gpu", gpu)] {
         output::print(&match engine {
             Ok(engine) => format!("--device {choice} uses {}", engine.describe()),
-            Err(error) => format!("--device {choice} cannot be used: {}", output::one_line(&error.to_string())),
+            Err(error) => format!("--device {choice} cannot be used: {}", cellgate::one_line(&error.to_string())),
         })?;
     }
     Ok(Verdict::Good)

@@ -82,7 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             // The library's texts name their causes, so the chain below adds nothing.
-            output::say(&format!("error: {}", output::one_line(&error.to_string())));
+            output::say(&format!("error: {}", cellgate::one_line(&error.to_string())));
             ExitCode::from(2)
         }
     }

@@ -36,11 +36,6 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// The text with every run of white space, line breaks included, as one space.
-pub(super) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// A device in a JSON document, under the names that `bench` has.
 #[derive(Debug, Serialize)]
 pub(super) struct DeviceFields {

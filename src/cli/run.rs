@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
@@ -73,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let network = args.model.open()?;
     let targets = targets(args, &network)?;
     for target in &targets {
-        check_writable(&target.file)?;
+        check_writable(&target.file, args.out.as_deref())?;
     }
     let inputs = HostInputs::read(&network, &args.inputs.inputs)?;
     let engine = args.device.open_and_say()?;
@@ -117,7 +118,8 @@ fn targets(args: &Args, network: &Network) -> Result<Vec<Target>> {
         }
     }
     for (number, target) in targets.iter().enumerate() {
-        if let Some(other) = targets[..number].iter().find(|other| other.file == target.file) {
+        let place = place(&target.file);
+        if let Some(other) = targets[..number].iter().find(|other| self::place(&other.file) == place) {
             return Err(format!("outputs `{}` and `{}` would both go to {}", other.name, target.name, target.file.display()).into());
         }
     }
@@ -135,19 +137,31 @@ fn in_folder(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{name}.npy")))
 }
 
-/// Finds out before the run whether `file` could be written after it; leaves nothing behind.
-fn check_writable(file: &Path) -> Result<()> {
+/// Where `file` lies or would lie, the same for every way to write its path; only what exists can be followed.
+fn place(file: &Path) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let known = absolute.ancestors().find_map(|ancestor| Some((fs::canonicalize(ancestor).ok()?, absolute.strip_prefix(ancestor).ok()?)));
+    known.map_or_else(|| absolute.clone(), |(ancestor, rest)| ancestor.join(rest))
+}
+
+/// Finds out before the run whether `file` could be written after it; leaves nothing behind. Only folders on the way to `made` may be missing:
+/// they are made after the run.
+fn check_writable(file: &Path, made: Option<&Path>) -> Result<()> {
     let refused = |why: &dyn std::fmt::Display| Err(format!("{}: cannot write: {why}", file.display()).into());
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => return refused(&"it is a folder"),
         // a pipe or a device takes what comes
         Ok(found) if !found.is_file() => return Ok(()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return refused(&error),
         _ => {}
     }
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(existing) =
-        parent.ancestors().map(|ancestor| if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor }).find(|ancestor| ancestor.exists())
-    else {
+    let here = |path| if path == Path::new("") { Path::new(".") } else { path };
+    let parent = file.parent().unwrap_or(Path::new(""));
+    if !made.is_some_and(|made| made.starts_with(parent)) && !here(parent).exists() {
+        return refused(&format!("there is no folder {}", parent.display()));
+    }
+    // A link that leads nowhere is there, and no folder can be made in its place.
+    let Some(existing) = parent.ancestors().map(here).find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) else {
         return refused(&"no folder above it exists");
     };
     let mut probe = OsString::from(".cellgate-");
@@ -159,19 +173,21 @@ fn check_writable(file: &Path) -> Result<()> {
     }
 }
 
-/// Writes the outputs, each file in one step.
+/// Writes the outputs: all of them or none.
 fn write(args: &Args, targets: &[Target], outputs: &Outputs) -> Result<Vec<OutputReport>> {
     if let Some(folder) = &args.out {
         fs::create_dir_all(folder).map_err(|error| format!("{}: cannot create: {error}", folder.display()))?;
     }
     let mut reports = Vec::new();
+    let mut files = Vec::new();
     for Target { name, file } in targets {
         let tensor = outputs.get(name).ok_or_else(|| format!("output `{name}`: the run did not make it"))?;
-        npy::write(file, tensor)?;
+        files.push((file.as_path(), tensor));
         let view = tensor.view();
         let (shape, dtype) = (view.shape().to_vec(), view.element_type().to_string());
         reports.push(OutputReport { name: name.clone(), shape, dtype, file: file.clone() });
     }
+    npy::write_all(&files)?;
     Ok(reports)
 }
 

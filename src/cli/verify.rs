@@ -230,7 +230,7 @@ impl OutputReport {
         let text = match &comparison.worst {
             Some(worst) => format!("{outside}max |error| {:.2e}, worst at {worst}", comparison.max_abs_err),
             None if comparison.passed() => "no values".to_owned(),
-            None => output::one_line(&comparison.to_string()),
+            None => cellgate::one_line(&comparison.to_string()),
         };
         Self {
             name: name.to_owned(),

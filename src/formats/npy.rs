@@ -9,7 +9,7 @@ use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use ndarray_npy::WriteNpyExt;
 use ndarray_npy::npy::header::Header;
 
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::tensor::Tensor;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -35,14 +35,26 @@ pub fn read(path: &Path) -> Result<Tensor> {
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) names the path.
 pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
-    let bytes = match tensor {
-        Tensor::F32(array) => to_bytes(array),
-        Tensor::F64(array) => to_bytes(array),
-        Tensor::I32(array) => to_bytes(array),
-        Tensor::I64(array) => to_bytes(array),
-        Tensor::U8(array) => to_bytes(array),
-    };
-    bytes.and_then(|bytes| replace(path, &bytes)).map_err(|error| Error::io(path, "write", error))
+    write_all(&[(path, tensor)])
+}
+
+/// As [`write`], several arrays: no file is replaced before all of them are on the disk under other names, so that a full disk leaves nothing.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) names the path that failed.
+pub fn write_all(files: &[(&Path, &Tensor)]) -> Result<()> {
+    let failed = |path: &Path, error| Error::io(path, "write", error);
+    // What is there and is no file (a pipe, a device) cannot be replaced and is written to directly, once all files are ready.
+    let (direct, replaced): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| fs::metadata(path).is_ok_and(|found| !found.is_file()));
+    let mut ready = Vec::with_capacity(replaced.len());
+    for (path, tensor) in replaced {
+        let temporary = to_bytes(tensor).and_then(|bytes| Temporary::write(path, &bytes)).map_err(|error| failed(path, error))?;
+        ready.push((path, temporary));
+    }
+    for (path, tensor) in direct {
+        to_bytes(tensor).and_then(|bytes| fs::write(path, bytes)).map_err(|error| failed(path, error))?;
+    }
+    ready.into_iter().try_for_each(|(path, temporary)| temporary.publish().map_err(|error| failed(path, error)))
 }
 
 /// The array in an npy file. Allocates nothing that a size in the header claims before the file's length bears it out.
@@ -88,7 +100,7 @@ fn header(bytes: &[u8]) -> Result<(Header, &[u8])> {
         return Err(Error::format(format!("npy header: expected at most {MAX_HEADER_BRACKETS} brackets, found more")));
     }
     let header = Header::from_reader(&mut &bytes[..prefix_len + header_len])
-        .map_err(|error| Error::format(format!("npy header: {}", one_line(&error.to_string()))).with_source(error))?;
+        .map_err(|error| Error::format(format!("npy header: {}", error::one_line(&error.to_string()))).with_source(error))?;
     Ok((header, &bytes[prefix_len + header_len..]))
 }
 
@@ -128,40 +140,65 @@ fn type_name(descr: &str) -> &str {
     }
 }
 
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn to_bytes<A: ndarray_npy::WritableElement + Clone>(array: &ArrayD<A>) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    array.as_standard_layout().write_npy(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes)
-}
-
-/// Puts `bytes` at `path` by way of a temporary file beside it. What is there and is no file (a pipe, a device) is written to directly.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(path, bytes);
+fn to_bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
+    fn array<A: ndarray_npy::WritableElement + Clone>(array: &ArrayD<A>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        array.as_standard_layout().write_npy(&mut bytes).map_err(io::Error::other)?;
+        Ok(bytes)
     }
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = temporary_beside(&target)?;
-    let written = OpenOptions::new().write(true).create_new(true).open(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.flush()
-    });
-    let renamed = written.and_then(|()| fs::rename(&temporary, &target));
-    if renamed.is_err() {
-        // The first error is the one to report; there may be no temporary file at all.
-        let _ = fs::remove_file(&temporary);
+    match tensor {
+        Tensor::F32(elements) => array(elements),
+        Tensor::F64(elements) => array(elements),
+        Tensor::I32(elements) => array(elements),
+        Tensor::I64(elements) => array(elements),
+        Tensor::U8(elements) => array(elements),
     }
-    renamed
 }
 
-fn temporary_beside(target: &Path) -> io::Result<PathBuf> {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"))?;
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    Ok(target.with_file_name(format!(".{}.{}.{number}.tmp", name.to_string_lossy(), std::process::id())))
+/// A file beside its target that takes the target's place when it is published, and goes when it is dropped before.
+struct Temporary {
+    path: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+impl Temporary {
+    fn write(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        if path.file_name().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"));
+        }
+        // A link stays a link.
+        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        loop {
+            // Short whatever the target's name is, so that it fits where that one does.
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = target.with_file_name(format!(".cellgate-{}-{number}", std::process::id()));
+            let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                // left behind by a process of the same number that was killed
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                opened => opened?,
+            };
+            let temporary = Self { path, target, published: false };
+            file.write_all(bytes)?;
+            return Ok(temporary);
+        }
+    }
+
+    fn publish(mut self) -> io::Result<()> {
+        fs::rename(&self.path, &self.target)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.published {
+            // The error that led here is the one to report.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +316,32 @@ mod tests {
         fs::write(folder.path().join("bad.npy"), b"bad").unwrap();
         assert!(read(&folder.path().join("bad.npy")).unwrap_err().to_string().contains("bad.npy: expected an npy array"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn of_several_files_all_are_written_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first.npy", "second.npy"].map(|name| folder.path().join(name));
+        let (old, new) = (Tensor::from(array![1.0f32]), Tensor::from(array![2.0f32]));
+        write_all(&[(&first, &old), (&second, &old)]).unwrap();
+        for bad in [folder.path().join("missing/x.npy"), folder.path().to_owned()] {
+            let error = write_all(&[(&first, &new), (&bad, &new), (&second, &new)]).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{}: cannot write", bad.display())), "{error}");
+            assert_eq!((read(&first).unwrap(), read(&second).unwrap()), (old.clone(), old.clone()));
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file is left");
+        }
+        write_all(&[(&first, &new), (&second, &new)]).unwrap();
+        assert_eq!((read(&first).unwrap(), read(&second).unwrap()), (new.clone(), new));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a temporary file is left");
+    }
+
+    #[test]
+    fn a_name_may_be_as_long_as_the_system_allows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("{}.npy", "y".repeat(251)));
+        let tensor = Tensor::from(array![1.0f32]);
+        write(&path, &tensor).unwrap();
+        assert_eq!(read(&path).unwrap(), tensor);
     }
 
     #[cfg(unix)]

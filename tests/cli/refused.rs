@@ -111,7 +111,30 @@ fn outputs_that_cannot_be() {
     fails(&["--output", "y=."], &["cannot write"]);
     fails(&["--out", "x.npy"], &["x.npy", "cannot write"]);
     fails(&["--out", "x.npy/deep"], &["x.npy/deep", "cannot write"]);
-    fails(&["--output", "y=none/y.npy"], &["none/y.npy", "cannot write"]);
+    // before the run, and so before the device is looked for
+    let missing = ["run", "model.safetensors", "--input", "x.npy", "--adapter", "nonesuch", "--output", "y=none/y.npy"];
+    folder.fails(&missing, &["none/y.npy", "cannot write", "no folder none"]);
+    fails(&["--output", "y=none/y.npy", "--out", "other"], &["none/y.npy", "no folder none"]);
+    fails(&["--output", &format!("y={}.npy", "y".repeat(300))], &["cannot write"]);
+    fs::create_dir(folder.path("sub")).unwrap();
+    for same in ["./a.npy", "sub/../a.npy", folder.path("a.npy").to_str().unwrap()] {
+        fails(&["--output", "y=a.npy", "--output", &format!("h_n={same}")], &["`y`", "`h_n`", "would both go to", same]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn outputs_that_fail_leave_none() {
+    let folder = Folder::new();
+    // a device that is always full
+    std::os::unix::fs::symlink("/dev/full", folder.path("full.npy")).unwrap();
+    std::os::unix::fs::symlink("x.npy", folder.path("link.npy")).unwrap();
+    let run = ["run", "model.safetensors", "--input", "x.npy", "--device", "cpu", "--output"];
+    folder.fails(&[&run[..], &["y=y.npy", "--output", "h_n=full.npy", "--output", "c_n=c.npy"]].concat(), &["full.npy", "cannot write"]);
+    folder.fails(&[&run[..], &["y=x.npy", "--output", "h_n=link.npy"]].concat(), &["`y`", "`h_n`", "would both go to"]);
+    std::os::unix::fs::symlink("nowhere", folder.path("dangling")).unwrap();
+    let run = ["run", "model.safetensors", "--input", "x.npy", "--adapter", "nonesuch", "--out", "dangling"];
+    folder.fails(&run, &["dangling", "cannot write"]);
 }
 
 #[test]
