@@ -104,8 +104,22 @@ pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, 
                 (None, Some(param)) if !param.is_empty() => AxisSize::Named(param.clone()),
                 (None, _) => unnamed(axis),
             };
-            shape.dim.iter().enumerate().map(axis).collect()
+            let axes: Vec<AxisSize> = shape.dim.iter().enumerate().map(axis).collect();
+            if let ("input", Some(defaults)) = (what, &defaults) {
+                check_declared(name, &axes, defaults)?;
+            }
+            axes
         }
     };
     Ok(Port { name: name.clone(), element_type, axes, optional: role.is_none() })
+}
+
+/// Checks the axes that the graph declares for an input against those that its node and the node's weights need.
+fn check_declared(name: &str, declared: &[AxisSize], needed: &[AxisSize]) -> Result<()> {
+    let contradicts = |(declared, needed): (&AxisSize, &AxisSize)| matches!((declared, needed), (AxisSize::Fixed(a), AxisSize::Fixed(b)) if a != b);
+    if declared.len() == needed.len() && !declared.iter().zip(needed).any(contradicts) {
+        return Ok(());
+    }
+    let list = |axes: &[AxisSize]| axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Err(Error::shape(format!("input `{name}`: expected [{}] as its node and weights have it, found [{}] declared", list(needed), list(declared))))
 }

@@ -163,6 +163,23 @@ fn element_types_that_a_call_cannot_have_are_named() {
 }
 
 #[test]
+fn declared_shapes_of_inputs_do_not_contradict_the_weights() {
+    let declared = |axes: &[i64]| model_with(|graph| graph.input[0] = info("X", FLOAT, axes));
+    for axes in [[0, 0, 0], [0, 0, 3], [7, 5, 3]] {
+        assert!(read(&declared(&axes)).is_ok(), "{axes:?}");
+    }
+    let words = "input `X`: expected [seq_len, batch, 3] as its node and weights have it, found [seq_len, batch, 4] declared";
+    refused(&declared(&[0, 0, 4]), ErrorKind::Shape, words);
+    let words = "input `X`: expected [seq_len, batch, 3] as its node and weights have it, found [7, 3] declared";
+    refused(&declared(&[7, 3]), ErrorKind::Shape, words);
+    let state = model_with(|graph| {
+        graph.node[0].input = texts(&["X", "W", "R", "", "", "h"]);
+        graph.input.push(info("h", FLOAT, &[1, 5, 3]));
+    });
+    refused(&state, ErrorKind::Shape, "input `h`: expected [1, batch, 2] as its node and weights have it, found [1, 5, 3] declared");
+}
+
+#[test]
 fn external_data_and_lying_dims_name_the_tensor() {
     let entry = StringStringEntryProto { key: "location".to_owned(), value: "model.data".to_owned() };
     let external = model_with(|graph| graph.initializer[0].external_data.push(entry));
