@@ -1,9 +1,11 @@
 //! Arguments that several commands have: which device, which model.
 
+use std::fs;
 use std::path::PathBuf;
 
-use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Network, Options, Precision};
+use cellgate::{DeviceChoice, DeviceRequest, Engine, ErrorKind, GraphicsBackend, Network, Options, Precision};
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::{Result, output};
 
@@ -15,7 +17,7 @@ pub(super) struct DeviceArgs {
     #[arg(long, value_enum, default_value_t = ChoiceArg::Auto)]
     device: ChoiceArg,
     /// Part of the name or PCI address of the GPU adapter to use; must match exactly one
-    #[arg(long, value_name = "SUBSTRING")]
+    #[arg(long, value_name = "SUBSTRING", value_parser = NonEmptyStringValueParser::new())]
     adapter: Option<String>,
     /// The only graphics API to use
     #[arg(long, value_enum)]
@@ -102,20 +104,31 @@ impl ModelArgs {
         Ok(network)
     }
 
-    /// Reads the model.
+    /// Reads the model. The file is opened once: it may be a pipe.
     pub(super) fn read(&self) -> Result<Network> {
-        if let Some(json) = &self.config {
-            let (config, batch_first) = cellgate::formats::parse_config(json).map_err(|error| format!("--config: {error}"))?;
-            return Ok(Network::open_with(&self.path, &config, batch_first || self.batch_first)?);
+        let path = self.path.display();
+        let config = self.config.as_deref().map(cellgate::formats::parse_config).transpose().map_err(|error| format!("--config: {error}"))?;
+        let bytes = fs::read(&self.path).map_err(|error| format!("{path}: cannot read: {error}"))?;
+        if let Some((config, batch_first)) = config {
+            return Network::from_bytes_with(&bytes, &config, batch_first || self.batch_first).map_err(|error| {
+                let flag = if error.kind() == ErrorKind::Config { "--config: " } else { "" };
+                format!("{flag}{path}: {error}").into()
+            });
         }
-        let network = Network::open(&self.path)?;
+        let network = Network::from_bytes(&bytes).map_err(|error| format!("{path}: {error}"))?;
         if !self.batch_first {
             return Ok(network);
         }
+        let refused = |found: &str| {
+            Err(format!("--batch-first: expected a safetensors file whose metadata has no key `lstm` or agrees, found {found} ({path})").into())
+        };
         // The shapes of the tensors say everything but the order of the input's axes.
-        match network.lstms().next() {
-            Some((_, Some(lstm))) => Ok(Network::open_with(&self.path, lstm.config(), true)?),
-            _ => Err(format!("--batch-first: expected a safetensors model, found {} ({})", network.format(), self.path.display()).into()),
+        match (network.format(), network.metadata("lstm"), network.lstms().next()) {
+            ("safetensors", stored, Some((_, Some(lstm)))) => match Network::from_bytes_with(&bytes, lstm.config(), true) {
+                Err(_) if stored.is_some() => refused("one whose `batch_first` is false"),
+                read => read.map_err(|error| format!("--batch-first: {path}: {error}").into()),
+            },
+            (format, ..) => refused(format),
         }
     }
 }

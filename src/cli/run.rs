@@ -103,6 +103,7 @@ fn targets(args: &Args, network: &Network) -> Result<Vec<Target>> {
         let (name, file) = match tensors::split(argument, ports)? {
             (Some(name), file) => (name, PathBuf::from(file)),
             (None, name) if ports.iter().all(|port| port.name != name) => {
+                let name = name.split_once('=').map_or(name, |(name, _)| name);
                 return Err(format!("--output {argument}: the model has no output `{name}`, it has {}", tensors::names(ports)).into());
             }
             (None, name) => match &args.out {

@@ -131,6 +131,14 @@ impl Network {
         formats::open(path.as_ref(), Some((config, batch_first)))
     }
 
+    /// As [`Network::open_with`], from the bytes of a file that is in memory already.
+    ///
+    /// # Errors
+    /// As [`Network::from_bytes`].
+    pub fn from_bytes_with(bytes: &[u8], config: &LstmConfig, batch_first: bool) -> Result<Self> {
+        formats::read(bytes, Some((config, batch_first)))
+    }
+
     /// A network of one LSTM stack. Its inputs are `x` and, optionally, `h_0`, `c_0` and `sequence_lens`; its outputs `y`, `h_n`, `c_n`.
     pub fn from_lstm(lstm: Lstm, batch_first: bool) -> Self {
         let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeFirst };

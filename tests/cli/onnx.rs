@@ -70,7 +70,8 @@ fn an_onnx_model_goes_all_the_way() {
     folder.succeeds(&["run", "model.onnx", "--input", "X=x.npy", "--output", "Y=1=y.npy", "--device", "cpu"]);
     assert_eq!(folder.read("y.npy"), folder.read("out/Y=1.npy"));
     assert_eq!(folder.json(&["verify", "model.onnx", "--device", "cpu"])["passed"], true);
-    folder.fails(&["inspect", "model.onnx", "--config", &config(INPUT, HIDDEN)], &["model.onnx", "safetensors"]);
+    folder.fails(&["inspect", "model.onnx", "--config", &config(INPUT, HIDDEN)], &["--config", "model.onnx", "safetensors"]);
+    folder.fails(&["inspect", "model.onnx", "--batch-first"], &["--batch-first", "found onnx", "model.onnx"]);
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn weights_may_come_with_the_call() {
     assert_eq!(folder.json(&["inspect", "model.onnx", "--device", "cpu"])["lstms"][0]["weights"], "run-time");
     assert_eq!(folder.json(&["verify", "model.onnx", "--device", "cpu"])["inputs"].as_array().unwrap().len(), 3);
     folder.run_fails("model.onnx", &["x.npy"], &["`X`, `W`, `R`", "NAME=x.npy"]);
-    folder.run_fails("model.onnx", &["X=x.npy"], &["`W`", "missing"]);
+    folder.run_fails("model.onnx", &["X=x.npy"], &["`W`", "missing", "float32 [1, 16, 3]", "--input W=FILE.npy"]);
     folder.fails(&["explain", "model.onnx", "--batch", "1", "--seq-len", "1", "--device", "cpu"], &["weights"]);
 }
 

@@ -70,11 +70,12 @@ fn inputs_that_do_not_fit() {
     folder.tensor("integers.npy", Array3::<i32>::zeros((STEPS, ROWS, INPUT)));
     folder.run_fails(model, &["rank.npy"], &["`x`", "[5, 3]"]);
     folder.run_fails(model, &["size.npy"], &["`x`", "input_size = 3", "[5, 2, 4]"]);
-    folder.run_fails(model, &["double.npy"], &["`x`", "float32", "float64"]);
+    folder.run_fails(model, &["double.npy"], &["`x`", "double.npy", "expected float32, found float64", ".astype(numpy.float32)"]);
     folder.run_fails(model, &["integers.npy"], &["`x`", "float32", "int32"]);
     folder.run_fails(model, &["z=x.npy"], &["`z`", "`x`", "`sequence_lens`"]);
     folder.run_fails(model, &["x=x.npy", "x.npy"], &["`x`", "twice"]);
-    folder.run_fails(model, &[], &["`x`", "missing"]);
+    folder.run_fails(model, &[], &["input `x`: missing, expected float32 [seq_len, batch, 3]: --input x=FILE.npy"]);
+    folder.run_fails(model, &["q=1/none.npy"], &["no input `q`", "`x`, `h_0`", "nor is there a file q=1/none.npy"]);
     folder.run_fails(model, &["x="], &["x=", "no file"]);
     folder.run_fails(model, &["none.npy"], &["none.npy", "cannot read"]);
     folder.array("state.npy", &[1, ROWS + 1, HIDDEN]);
@@ -85,7 +86,9 @@ fn inputs_that_do_not_fit() {
     folder.run_fails(model, &["x=x.npy", "sequence_lens=long.npy"], &["`sequence_lens`", "seq_len = 5", "found 6 in row 1"]);
     folder.run_fails(model, &["x=x.npy", "sequence_lens=negative.npy"], &["`sequence_lens`", "found -1 in row 0"]);
     folder.run_fails(model, &["x=x.npy", "sequence_lens=many.npy"], &["`sequence_lens`", "[batch] = [2]", "[3]"]);
-    folder.run_fails(model, &["x=x.npy", "sequence_lens=x.npy"], &["`sequence_lens`", "int64", "float32"]);
+    folder.run_fails(model, &["x=x.npy", "sequence_lens=x.npy"], &["`sequence_lens`", "expected int32 or int64, found float32"]);
+    folder.tensor("bytes.npy", Array1::from_vec(vec![5_u8, 5]));
+    folder.run_fails(model, &["x=x.npy", "sequence_lens=bytes.npy"], &["`sequence_lens`", "expected int32 or int64, found uint8"]);
     let x = fs::read(folder.path("x.npy")).unwrap();
     folder.put("cut.npy", &x[..x.len() - 1]);
     folder.put("empty.npy", b"");
@@ -157,6 +160,7 @@ fn devices_that_do_not_fit() {
         folder.fails(&[&["inspect", "model.safetensors"], flags].concat(), &["GPU"]);
     }
     folder.fails(&["inspect", "model.safetensors", "--device", "npu"], &["npu", "--device"]);
+    folder.fails(&["inspect", "model.safetensors", "--adapter", ""], &["--adapter"]);
     folder.fails(&["inspect", "model.safetensors", "--backend", "cuda"], &["cuda", "--backend"]);
 }
 

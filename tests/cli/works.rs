@@ -127,7 +127,23 @@ fn a_file_without_metadata_is_understood_with_flags() {
     assert_eq!(folder.read("b/y.npy").shape(), [ROWS, STEPS, HIDDEN]);
     folder.fails(&["inspect", "plain.safetensors", "--config", r#"{"input_size": 3}"#], &["--config", "hidden_size"]);
     folder.fails(&["inspect", "plain.safetensors", "--config", &config(INPUT, 5)], &["weight_ih_l0", "[20, 3]", "[16, 3]"]);
-    folder.fails(&["inspect", "model.safetensors", "--batch-first"], &["model.safetensors", "batch_first"]);
+    folder.fails(&["inspect", "model.safetensors", "--batch-first"], &["--batch-first", "model.safetensors", "`batch_first` is false"]);
+    folder.fails(&["inspect", "model.safetensors", "--config", &config(INPUT, 5)], &["--config", "model.safetensors", "hidden_size"]);
+    let stored = r#"{"input_size": 3, "hidden_size": 4, "batch_first": true}"#;
+    folder.put("agrees.safetensors", &safetensors(&weights(INPUT, HIDDEN, 0.5), Some(stored)));
+    folder.succeeds(&["inspect", "agrees.safetensors", "--batch-first", "--device", "cpu"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_model_may_come_through_a_pipe() {
+    let model = safetensors(&weights(INPUT, HIDDEN, 0.5), None);
+    let mut command = program(&["inspect", "/dev/stdin", "--batch-first", "--device", "cpu"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &model).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("[batch, seq_len, 3]"), "{}", text(&output.stdout));
 }
 
 #[test]
