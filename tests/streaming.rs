@@ -294,6 +294,17 @@ fn async_calls(engine: &Engine) -> Result<(), Failed> {
             same_bits("step_async", awaited, blocking)?;
         }
 
+        if pollster::block_on(stream.read_async(slots[0]))? != stream.read(slots[0])? {
+            return Err("read_async gives another state than read".into());
+        }
+        let mut all = |seed, wait| -> Result<ndarray::ArrayD<f32>, Failed> {
+            let mut stream = session.stream(2)?;
+            stream.join()?;
+            let x: ndarray::Array3<f32> = Rng::new(seed).array((3, 2, 5), 1.0);
+            Ok(if wait { stream.step_all(x.view())? } else { pollster::block_on(stream.step_all_async(x.view()))? })
+        };
+        same_bits("step_all_async", &all(7, false)?, &all(7, true)?)?;
+
         // and those of the session that the stream belongs to
         let x = a.view().insert_axis(Axis(1));
         let inputs = Inputs::new().with("x", x);
@@ -304,6 +315,9 @@ fn async_calls(engine: &Engine) -> Result<(), Failed> {
         let mut state = session.state(1)?;
         if pollster::block_on(session.run_with_state_async(&inputs, &mut state))? != blocking {
             return Err("run_with_state_async gives other values than run".into());
+        }
+        if pollster::block_on(session.read_state_async(&state))? != session.read_state(&state)? {
+            return Err("read_state_async gives other values than read_state".into());
         }
         let mut opened = pollster::block_on(engine.session_async(session.network(), cellgate::Options::default()))?;
         if opened.run(&inputs)? != blocking {

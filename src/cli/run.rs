@@ -84,6 +84,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let outputs = session.run(&inputs.inputs())?;
     let ms = output::milliseconds(start.elapsed());
     drop(spinner);
+    for target in &targets {
+        tensors::note_non_finite(&target.name, outputs.get(&target.name).map_or(0, tensors::num_non_finite));
+    }
     let outputs = write(args, &targets, &outputs)?;
     output::say(&format!("ran in {ms:.3} ms, the warm-up of a first call included"));
     if args.json {

@@ -6,8 +6,8 @@ use cellgate::formats::npy;
 use cellgate::{AxisSize, ElementType, Inputs, Network, Port, Tensor};
 use ndarray::{ArrayD, IxDyn};
 
-use super::Result;
 use super::random::Random;
+use super::{Result, output};
 
 /// `--input`.
 #[derive(Debug, clap::Args)]
@@ -218,6 +218,18 @@ fn counted(axis: &AxisSize) -> Option<Counted> {
 fn normal(shape: &[usize], fan_in: usize, random: &mut Random) -> ArrayD<f32> {
     let scale = 1.0 / (fan_in as f64).sqrt();
     ArrayD::from_shape_simple_fn(IxDyn(shape), || (random.normal() * scale) as f32)
+}
+
+/// How many numbers of the tensor are NaN or infinite.
+pub(super) fn num_non_finite(tensor: &Tensor) -> usize {
+    tensor.as_f32().map_or(0, |values| values.iter().filter(|value| !value.is_finite()).count())
+}
+
+/// Says on stderr that an output has such numbers, if it has any.
+pub(super) fn note_non_finite(name: &str, num_non_finite: usize) {
+    if num_non_finite > 0 {
+        output::say(&format!("note: output `{name}` holds {num_non_finite} values that are NaN or infinite"));
+    }
 }
 
 /// Every tensor's shape, by the name of its type: `float32 [5, 2, 16]`.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cellgate::compare::{Comparison, Element, Tolerance, compare};
-use cellgate::{DeviceChoice, DeviceKind, Engine, Network, Options, Outputs, Tensor};
+use cellgate::{DeviceChoice, DeviceKind, Engine, Network, Options, Outputs, Port, Tensor};
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs};
@@ -126,13 +126,13 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     }
     let (actual, device_ms) = call(&engine, &network, &inputs, "running on the device")?;
     let (expected, reference_ms) = call(&Engine::new(DeviceChoice::Reference)?, &network, &inputs, "running the float64 reference")?;
-    let mut outputs = judge(&actual, &expected)?;
+    let mut outputs = judge(&network, &actual, &expected)?;
     if outputs.iter().any(|output| !output.passed) {
         allow_for_sensitivity(&network, &inputs, &expected, &mut outputs)?;
     }
     let passed = outputs.iter().all(|output| output.passed);
-    for output in outputs.iter().filter(|output| output.num_non_finite > 0) {
-        output::say(&format!("note: output `{}` holds {} values that are NaN or infinite", output.name, output.num_non_finite));
+    for output in &outputs {
+        tensors::note_non_finite(&output.name, output.num_non_finite);
     }
     if args.json {
         let describe = |(name, tensor): &(String, Tensor)| {
@@ -183,7 +183,7 @@ fn allow_for_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outp
     let mut moved = vec![0.0_f64; outputs.len()];
     for nudge in 1..=NUDGES {
         let (values, _) = call(&Engine::new(DeviceChoice::Reference)?, network, &inputs.nudged(nudge), "running the float64 reference again")?;
-        for (most, output) in moved.iter_mut().zip(judge(&values, expected)?) {
+        for (most, output) in moved.iter_mut().zip(judge(network, &values, expected)?) {
             *most = most.max(output.worst.map_or(0.0, |worst| worst.ratio));
         }
     }
@@ -202,19 +202,21 @@ fn allow_for_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outp
     Ok(())
 }
 
-fn judge(actual: &Outputs, expected: &Outputs) -> Result<Vec<OutputReport>> {
-    let judge = |(name, actual): (&str, &Tensor)| {
+/// Every output in the model's order.
+fn judge(network: &Network, actual: &Outputs, expected: &Outputs) -> Result<Vec<OutputReport>> {
+    let judge = |port: &Port| {
+        let name = port.name.as_str();
+        let actual = actual.get(name).ok_or_else(|| format!("output `{name}`: the device did not make it"))?;
         let expected = expected.get(name).ok_or_else(|| format!("output `{name}`: the reference did not make it"))?;
         Ok(match (actual.as_f32(), expected.as_f32()) {
             (Some(values), Some(expected)) => {
                 let comparison = compare(values.view(), expected.mapv(f64::from).view(), TOLERANCE);
-                let num_non_finite = values.iter().filter(|value| !value.is_finite()).count();
-                OutputReport::of(name, &comparison, num_non_finite)
+                OutputReport::of(name, &comparison, tensors::num_non_finite(actual))
             }
             _ => OutputReport::exact(name, actual, actual == expected),
         })
     };
-    actual.iter().map(judge).collect()
+    network.outputs().iter().map(judge).collect()
 }
 
 impl OutputReport {

@@ -113,7 +113,7 @@ pub(super) fn explain<'a>(
 
 fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
     let config = runner.config();
-    let too_large = || Error::limit(format!("batch {batch} times seq_len {seq_len}: more than 64 bits can count"));
+    let too_large = || Error::limit(format!("batch {batch} times seq_len {seq_len}: too large, its numbers exceed 64 bits"));
     let steps = (batch as u64).checked_mul(seq_len as u64).ok_or_else(too_large)?;
     let count = |per_step: u64, once: u64| steps.checked_mul(per_step).and_then(|sum| sum.checked_add(once)).ok_or_else(too_large);
     let floor_bytes = count((config.input_size + config.y_size()) as u64 * F32, config.num_parameters() as u64 * F32)?;

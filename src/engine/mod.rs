@@ -58,7 +58,7 @@ impl Engine {
         pollster::block_on(Self::new_async(request))
     }
 
-    /// As [`Engine::new`], for callers that cannot block.
+    /// As [`Engine::new`], for callers that cannot block for long: the drivers are loaded, and their adapters listed, within a poll.
     ///
     /// # Errors
     /// As [`Engine::new`].
@@ -125,7 +125,7 @@ impl Engine {
         pollster::block_on(self.session_async(network, options))
     }
 
-    /// As [`Engine::session`], for callers that cannot block.
+    /// As [`Engine::session`], for callers that cannot block for long: the weights are packed, and uploads queued, within a poll.
     ///
     /// # Errors
     /// As [`Engine::session`].

@@ -144,6 +144,9 @@ impl Session {
 
     /// As [`Session::run`], for callers that cannot block.
     ///
+    /// On a GPU, the future gives its thread away while the device computes; it prepares the call within a poll, kernels that a first call has to
+    /// compile included. The CPU and the reference compute inside the first poll: there this blocks for as long as [`Session::run`].
+    ///
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -161,7 +164,7 @@ impl Session {
         pollster::block_on(self.execute(inputs, Some(state), Wait::Block))
     }
 
-    /// As [`Session::run_with_state`], for callers that cannot block.
+    /// As [`Session::run_with_state`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
     ///
     /// # Errors
     /// As [`Session::run_with_state`]. If the future is dropped before its end, the state is to be written anew.
@@ -203,12 +206,24 @@ impl Session {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or the last call on it did not finish; the device's own errors.
     pub fn read_state(&mut self, state: &State) -> Result<Vec<HostState>> {
+        pollster::block_on(self.read_and_wait(state, Wait::Block))
+    }
+
+    /// As [`Session::read_state`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Session::read_state`].
+    pub async fn read_state_async(&mut self, state: &State) -> Result<Vec<HostState>> {
+        self.read_and_wait(state, Wait::Async).await
+    }
+
+    async fn read_and_wait(&mut self, state: &State, wait: Wait) -> Result<Vec<HostState>> {
         self.own(state)?;
         state.whole()?;
         let mut states = Vec::new();
         for ((node, runner), state) in self.network.nodes.iter().zip(&mut self.nodes).zip(&state.nodes) {
             if let (Some(runner), Some(state)) = (&mut runner.runner, state) {
-                let LstmState { h, c } = pollster::block_on(runner.read_state(state, Wait::Block))?;
+                let LstmState { h, c } = runner.read_state(state, wait).await?;
                 states.push(HostState { node: node.name.clone(), h, c });
             }
         }
@@ -421,13 +436,20 @@ mod tests {
     #[test]
     fn sessions_and_their_futures_are_send() {
         fn send<T: Send>(_: T) {}
+        fn streams(stream: &mut Stream<'_>, slot: crate::Slot, x: &Array3<f32>) {
+            send(&mut *stream);
+            send(stream.read_async(slot));
+            send(stream.step_async(&[]));
+            send(stream.step_all_async(x.view()));
+        }
         fn uses(session: &mut Session, state: &mut State, inputs: &Inputs<'_>) {
             send(&mut *session);
             send(session.run_async(inputs));
             send(session.run_with_state_async(inputs, state));
+            send(session.read_state_async(state));
             send(session.engine().session_async(session.network(), Options::default()));
             send(Engine::new_async(crate::DeviceChoice::Auto));
         }
-        let _ = uses;
+        let _ = (uses, streams);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
 
 use crate::engine::runner::NodeState;
 use crate::engine::session::host_state;
@@ -168,10 +168,22 @@ impl<'s> Stream<'s> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended or a step left its state unfinished; the device's own errors.
     pub fn read(&mut self, slot: Slot) -> Result<HostState> {
+        pollster::block_on(self.read_and_wait(slot, Wait::Block))
+    }
+
+    /// As [`Stream::read`], for callers that cannot block.
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    pub async fn read_async(&mut self, slot: Slot) -> Result<HostState> {
+        self.read_and_wait(slot, Wait::Async).await
+    }
+
+    async fn read_and_wait(&mut self, slot: Slot, wait: Wait) -> Result<HostState> {
         self.holding(slot)?;
         let node = self.session.network().nodes[0].name.clone();
         let (runner, _) = self.session.only_runner()?;
-        let all = pollster::block_on(runner.read_state(&self.state, Wait::Block))?;
+        let all = runner.read_state(&self.state, wait).await?;
         let row = |array: &Array3<f32>| array.slice(s![.., slot.row..=slot.row, ..]).to_owned();
         Ok(HostState { node, h: row(&all.h), c: row(&all.c) })
     }
@@ -187,7 +199,7 @@ impl<'s> Stream<'s> {
         pollster::block_on(self.step_and_wait(chunks, Wait::Block))
     }
 
-    /// As [`Stream::step`], for callers that cannot block.
+    /// As [`Stream::step`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
     ///
     /// # Errors
     /// As [`Stream::step`]. If the future is dropped before its end, the sequences that are in the stream are lost.
@@ -201,7 +213,19 @@ impl<'s> Stream<'s> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong,
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence was left unfinished by an earlier step; the device's own errors.
-    pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ndarray::ArrayD<f32>> {
+    pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
+        pollster::block_on(self.step_all_and_wait(x, Wait::Block))
+    }
+
+    /// As [`Stream::step_all`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
+    ///
+    /// # Errors
+    /// As [`Stream::step_all`]. If the future is dropped before its end, the sequences that are in the stream are lost.
+    pub async fn step_all_async(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
+        self.step_all_and_wait(x, Wait::Async).await
+    }
+
+    async fn step_all_and_wait(&mut self, x: ArrayView3<'_, f32>, wait: Wait) -> Result<ArrayD<f32>> {
         let x = self.layout.x_inside("x", x.into_dyn())?;
         let (runner, _) = self.session.only_runner()?;
         let input_size = runner.config().input_size;
@@ -216,7 +240,7 @@ impl<'s> Stream<'s> {
             return Err(unfinished(row));
         }
         let lens = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
-        let y = pollster::block_on(self.run(x, lens, Wait::Block))?;
+        let y = self.run(x, lens, wait).await?;
         Ok(self.layout.y_outside(y, 1))
     }
 

@@ -38,7 +38,7 @@ pub fn write(path: &Path, tensor: &Tensor) -> Result<()> {
     write_all(&[(path, tensor)])
 }
 
-/// As [`write`], several arrays: no file is replaced before all of them are on the disk under other names, so that a full disk leaves nothing.
+/// As [`write()`], several arrays: no file is replaced before all of them are on the disk under other names, so that a full disk leaves nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) names the path that failed.

@@ -101,9 +101,10 @@ pub(crate) fn choose(infos: &[&DeviceInfo], request: &DeviceRequest) -> Result<(
             advice: format!("name one with --adapter, or pass --allow-software; {INSTALL}"),
         }),
         (None, Some((info, why))) => Err(NoFit { why: format!("no usable GPU found{through}: {info}: {why}"), advice: INSTALL.to_owned() }),
-        (None, None) if request.backend.is_some_and(|backend| backend != GraphicsBackend::Vulkan) => {
-            Err(NoFit { why: format!("no GPU found{through}"), advice: "leave --backend out to look through every API".to_owned() })
-        }
+        (None, None) if request.backend.is_some_and(|backend| backend != GraphicsBackend::Vulkan) => Err(NoFit {
+            why: format!("no GPU found{through}"),
+            advice: "leave --backend out to look through every API, or run with --device cpu".to_owned(),
+        }),
         (None, None) => Err(NoFit { why: format!("no GPU found{through}"), advice: INSTALL.to_owned() }),
     }
 }

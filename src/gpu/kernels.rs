@@ -1,4 +1,4 @@
-//! The kernels, as plain data: their parts, parameters, bindings and overrides. `tests/shader_contract.rs` holds the shaders to it.
+//! The kernels, as plain data: their parts, parameters, bindings and overrides. `tests/shader_contract` holds the shaders to it.
 
 use bytemuck::{Pod, Zeroable};
 

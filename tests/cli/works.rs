@@ -153,7 +153,9 @@ fn verify_passes_and_fails() {
         let report = folder.json(&["verify", "model.safetensors", "--device", device]);
         assert_eq!((&report["passed"], &report["seed"], &report["device"]), (&true.into(), &1.into(), &device.into()));
         assert_eq!(shape(&report["inputs"][0]), [32, 4, INPUT as u64]);
-        for output in report["outputs"].as_array().unwrap() {
+        let outputs = report["outputs"].as_array().unwrap();
+        assert_eq!(outputs.iter().map(|output| output["name"].as_str().unwrap()).collect::<Vec<_>>(), ["y", "h_n", "c_n"]);
+        for output in outputs {
             assert!(output["worst"]["ratio"].as_f64().unwrap() < 1.0 && output["num_outside"] == 0, "{output}");
         }
     }
@@ -259,7 +261,9 @@ fn weights_that_are_not_finite_are_noted() {
     let output = folder.cellgate(&["run", "nan.safetensors", "--input", "x.npy", "--out", "out", "--device", "cpu"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains("note: weight_hh of layer 0, direction 0 holds NaN or infinity"));
-    assert!(folder.read("out/y.npy").iter().any(|value| value.is_nan()));
+    let num_nan = folder.read("out/y.npy").iter().filter(|value| value.is_nan()).count();
+    assert!(num_nan > 0);
+    assert_eq!(text(&output.stderr).matches(&format!("note: output `y` holds {num_nan} values that are NaN or infinite\n")).count(), 1);
     assert!(folder.json(&["inspect", "nan.safetensors", "--device", "cpu"])["notes"][0].as_str().unwrap().contains("weight_hh"));
     let output = folder.cellgate(&["verify", "nan.safetensors", "--device", "cpu"]);
     assert!(text(&output.stderr).contains("NaN or infinite"));

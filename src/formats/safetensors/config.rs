@@ -80,7 +80,14 @@ pub(super) fn differences(a: (&LstmConfig, bool), b: (&LstmConfig, bool)) -> Vec
 /// Takes the value of `key` out; null counts as absent.
 fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
     let Some(value) = object.remove(key) else { return Ok(None) };
-    serde_json::from_value(value).map_err(|error| Error::config(format!("`{key}`: {error}")).with_source(error))
+    serde_json::from_value(value).map_err(|error| Error::config(format!("`{key}`: {}", plain(&error.to_string()))).with_source(error))
+}
+
+/// A text of `serde` without names of Rust's types.
+fn plain(text: &str) -> String {
+    let types = [("expected usize", "expected a whole number, 0 or more"), ("expected f32", "expected a number")];
+    let known = types.into_iter().find_map(|(rust, words)| Some(format!("{}{words}", text.strip_suffix(rust)?)));
+    known.unwrap_or_else(|| text.to_owned())
 }
 
 /// A bound; one beyond `float32` bounds nothing.
@@ -93,13 +100,17 @@ fn required(object: &mut Map<String, Value>, key: &str) -> Result<usize> {
 }
 
 fn direction(object: &mut Map<String, Value>) -> Result<Direction> {
-    let bidirectional: bool = take(object, "bidirectional")?.unwrap_or(false);
-    match take::<String>(object, "direction")? {
-        Some(name) => Direction::from_name(&name)
-            .ok_or_else(|| Error::config(format!("`direction`: expected \"forward\", \"reverse\" or \"bidirectional\", found {name:?}"))),
-        None if bidirectional => Ok(Direction::Bidirectional),
-        None => Ok(Direction::Forward),
+    let bidirectional: Option<bool> = take(object, "bidirectional")?;
+    let Some(name) = take::<String>(object, "direction")? else {
+        return Ok(if bidirectional == Some(true) { Direction::Bidirectional } else { Direction::Forward });
+    };
+    let direction = Direction::from_name(&name)
+        .ok_or_else(|| Error::config(format!("`direction`: expected \"forward\", \"reverse\" or \"bidirectional\", found {name:?}")))?;
+    // `false` is what PyTorch's constructor has where nothing is said, so it contradicts nothing
+    if bidirectional == Some(true) && direction != Direction::Bidirectional {
+        return Err(Error::config(format!("`direction`: expected one that agrees with `bidirectional`, found {name:?} and true")));
     }
+    Ok(direction)
 }
 
 /// An activation by name alone, or by name and parameters.
@@ -192,8 +203,10 @@ mod tests {
     #[test]
     fn what_is_absent_is_as_in_pytorch() {
         assert_eq!(parse_config(r#"{"input_size": 3, "hidden_size": 5, "proj_size": 0}"#).unwrap(), (LstmConfig::new(3, 5), false));
-        let reverse = parse_config(r#"{"input_size": 3, "hidden_size": 5, "bidirectional": true, "direction": "reverse"}"#).unwrap().0;
+        let reverse = parse_config(r#"{"input_size": 3, "hidden_size": 5, "bidirectional": false, "direction": "reverse"}"#).unwrap().0;
         assert_eq!(reverse.direction, Direction::Reverse);
+        let both = parse_config(r#"{"input_size": 3, "hidden_size": 5, "bidirectional": true, "direction": "bidirectional"}"#).unwrap().0;
+        assert_eq!(both.direction, Direction::Bidirectional);
     }
 
     #[test]
@@ -209,8 +222,8 @@ mod tests {
             ("[1]", "expected a JSON object"),
             (r#"{"hidden_size": 5}"#, "`input_size`: expected a size, found none"),
             (r#"{"input_size": 5}"#, "`hidden_size`: expected a size, found none"),
-            (r#"{"input_size": "5", "hidden_size": 5}"#, "`input_size`: invalid type"),
-            (r#"{"input_size": -5, "hidden_size": 5}"#, "`input_size`: invalid value"),
+            (r#"{"input_size": "5", "hidden_size": 5}"#, "`input_size`: invalid type: string \"5\", expected a whole number"),
+            (r#"{"input_size": -5, "hidden_size": 5}"#, "`input_size`: invalid value: integer `-5`, expected a whole number, 0 or more"),
             (r#"{"input_size": 5, "hidden_size": 0}"#, "hidden_size: expected 1 to"),
             (r#"{"input_size": 5, "hidden_size": 5, "num_layers": 9999999}"#, "num_layers: expected 1 to"),
             (r#"{"input_size": 5, "hidden_size": 5, "proj_clip": 1}"#, "proj_clip: needs a projection"),
@@ -220,7 +233,8 @@ mod tests {
                 r#"{"input_size": 5, "hidden_size": 5, "activations": [["Tanh", {"name": "Elu", "alpha": 1e39}, "Tanh"]]}"#,
                 "candidate activation of direction 0: expected a finite alpha of Elu, found inf",
             ),
-            (r#"{"input_size": 5, "hidden_size": 5, "layer_norm": true}"#, "`layer_norm`: invalid type"),
+            (r#"{"input_size": 5, "hidden_size": 5, "layer_norm": true}"#, "`layer_norm`: invalid type: boolean `true`, expected a number"),
+            (r#"{"input_size": 5, "hidden_size": 5, "direction": "forward", "bidirectional": true}"#, "found \"forward\" and true"),
             (r#"{"input_size": 5, "hidden_size": 5, "num_layer": 2, "bidir": true}"#, "unknown key `bidir`, `num_layer`"),
             (r#"{"input_size": 5, "hidden_size": 5, "direction": "back"}"#, "found \"back\""),
             (r#"{"input_size": 5, "hidden_size": 5, "activations": ["tanh"]}"#, "`activations`: invalid type"),
