@@ -71,13 +71,11 @@ fn describe(lstm: &LstmExplanation) -> String {
         rows.push(row("submits", lstm.submits.to_string()));
         let kernels: Vec<String> = lstm.dispatches.iter().map(|kernel| format!("{} {}", kernel.count, kernel.kernel)).collect();
         rows.push(row("dispatches", format!("{}: {}", lstm.num_dispatches(), kernels.join(", "))));
+        let moved = format!("{}, if each dispatch touches everything once: {}", output::bytes(lstm.bytes), intensity(lstm.flops, lstm.bytes));
+        rows.push(row("moved", moved));
     }
-    rows.extend([
-        row("arithmetic", output::flops(lstm.flops)),
-        row("moved", format!("{}, if each dispatch touches everything once", output::bytes(lstm.bytes))),
-        row("floor", format!("{}: weights, input and output once", output::bytes(lstm.floor_bytes))),
-        row("intensity", format!("{}, at the floor {}", intensity(lstm.flops, lstm.bytes), intensity(lstm.flops, lstm.floor_bytes))),
-    ]);
+    let floor = format!("{}, weights, input and output once: {}", output::bytes(lstm.floor_bytes), intensity(lstm.flops, lstm.floor_bytes));
+    rows.extend([row("arithmetic", output::flops(lstm.flops)), row("floor", floor)]);
     let mut text = format!("\nLSTM `{}`\n{}", lstm.node, output::table(&rows, "  "));
     if !lstm.memory.is_empty() {
         let memory = lstm.memory.iter().map(|memory| row(&memory.name, output::bytes(memory.bytes)));
