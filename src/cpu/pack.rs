@@ -56,7 +56,7 @@ impl<E: Real> PackedCell<E> {
         Self {
             weight_ih: transposed(&weights.weight_ih),
             weight_hh: transposed(&weights.weight_hh),
-            bias: bias_sum(weights),
+            bias: weights.bias_sum().mapv(E::nearest),
             weight_hr: weights.weight_hr.as_ref().map(transposed),
             peepholes: weights.peepholes.as_ref().map(|peepholes| row_major(peepholes.view())),
             layer_norm: weights.layer_norm.as_ref().zip(config.layer_norm).map(|(norm, epsilon)| PackedNorm {
@@ -95,13 +95,4 @@ pub(super) fn row_major<E: Real, D: Dimension>(array: ArrayView<'_, f32, D>) -> 
     let mut copy = Array::zeros(array.raw_dim());
     copy.zip_mut_with(&array, |copy, &value| *copy = E::widen(value));
     copy
-}
-
-/// `bias_ih + bias_hh`, zeros where there are none; summed as wide as everything else.
-fn bias_sum<E: Real>(weights: &CellWeights) -> Array1<E> {
-    let mut sum = Array1::zeros(weights.weight_ih.nrows());
-    for bias in [&weights.bias_ih, &weights.bias_hh].into_iter().flatten() {
-        sum += &bias.mapv(E::widen);
-    }
-    sum
 }

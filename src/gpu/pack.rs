@@ -103,8 +103,8 @@ struct Packer {
 impl Packer {
     fn input_side(&mut self, layer: usize, cells: &[&CellWeights]) -> Result<InputSide> {
         let weight: Vec<_> = cells.iter().flat_map(|cell| by_gate(cell.weight_ih.ncols(), hidden(cell), |row, k| cell.weight_ih[[row, k]])).collect();
-        let bias: Vec<_> = cells.iter().flat_map(|cell| bias_sums(cell, |high, _| high)).collect();
-        let bias_low = cells.iter().flat_map(|cell| bias_sums(cell, |high, exact| (exact - f64::from(high)) as f32));
+        let bias: Vec<_> = cells.iter().flat_map(|cell| bias_sums(cell, |exact| exact as f32)).collect();
+        let bias_low = cells.iter().flat_map(|cell| bias_sums(cell, |exact| (exact - f64::from(exact as f32)) as f32));
         let gamma = cells.iter().flat_map(|cell| by_gate(1, hidden(cell), |row, _| cell.layer_norm.as_ref().map_or(1.0, |norm| norm.gamma_ih[row])));
         let (weight_len, bias_len) = (weight.len(), bias.len());
         let all = weight.into_iter().chain(bias).chain(bias_low).chain(gamma).collect();
@@ -185,11 +185,10 @@ fn by_gate(num_k: usize, hidden: usize, value: impl Fn(usize, usize) -> f32) -> 
     packed
 }
 
-/// One packed row of what `part` takes from each bias sum, given as `float32` and exactly.
-fn bias_sums(cell: &CellWeights, part: impl Fn(f32, f64) -> f32) -> Vec<[f32; 4]> {
-    let high = cell.bias_sum();
-    let exact = |row: usize| [&cell.bias_ih, &cell.bias_hh].into_iter().flatten().map(|bias| f64::from(bias[row])).sum();
-    by_gate(1, hidden(cell), |row, _| part(high[row], exact(row)))
+/// One packed row of what `part` takes from each bias sum.
+fn bias_sums(cell: &CellWeights, part: impl Fn(f64) -> f32) -> Vec<[f32; 4]> {
+    let sum = cell.bias_sum();
+    by_gate(1, hidden(cell), |row, _| part(sum[row]))
 }
 
 fn index(vec4s: usize) -> u32 {

@@ -109,12 +109,11 @@ impl CellWeights {
         ours.len() == others.len() && ours.iter().zip(&others).all(|((name, a), (other, b))| name == other && same(a, b))
     }
 
-    /// `bias_ih + bias_hh`, zeros where there are none: what every backend adds once.
-    pub(crate) fn bias_sum(&self) -> Array1<f32> {
-        let rows = self.weight_ih.nrows();
-        let mut sum = Array1::zeros(rows);
+    /// `bias_ih + bias_hh`, zeros where there are none: what the backends add once, each rounded as its arithmetic asks.
+    pub(crate) fn bias_sum(&self) -> Array1<f64> {
+        let mut sum = Array1::zeros(self.weight_ih.nrows());
         for bias in [&self.bias_ih, &self.bias_hh].into_iter().flatten() {
-            sum += bias;
+            sum += &bias.mapv(f64::from);
         }
         sum
     }
