@@ -58,7 +58,7 @@ impl Runner {
         Ok(match &self.backend {
             RunnerBackend::Gpu(gpu) => {
                 // a state that the host could not read is none
-                let _: LstmState = LstmState::try_zeros(self.config(), batch)?;
+                LstmState::<f32>::check_room(self.config(), batch)?;
                 NodeState::Gpu(gpu.new_state(batch, seq_len).await?)
             }
             RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::try_zeros(self.config(), batch)?),
@@ -78,18 +78,10 @@ impl Runner {
 
     /// Puts `values`, states of one row, in the place of the states of row `row`.
     pub(crate) fn set_state_row(&self, state: &mut NodeState, row: usize, values: &LstmState) {
-        use ndarray::s;
         match (&self.backend, state) {
             (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values),
-            (_, NodeState::Cpu(state)) => {
-                state.h.slice_mut(s![.., row..=row, ..]).assign(&values.h);
-                state.c.slice_mut(s![.., row..=row, ..]).assign(&values.c);
-            }
-            (_, NodeState::Reference(state)) => {
-                let values = widen(values);
-                state.h.slice_mut(s![.., row..=row, ..]).assign(&values.h);
-                state.c.slice_mut(s![.., row..=row, ..]).assign(&values.c);
-            }
+            (_, NodeState::Cpu(state)) => state.set_row(row, values),
+            (_, NodeState::Reference(state)) => state.set_row(row, &widen(values)),
             (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
     }

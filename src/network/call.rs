@@ -1,6 +1,6 @@
 //! One call of an LSTM stack, as every backend takes it: the inner order of axes, everything checked.
 
-use ndarray::{Array3, ArrayView3, LinalgScalar};
+use ndarray::{Array3, ArrayView3, LinalgScalar, s};
 
 use crate::error::{Error, Result};
 use crate::network::LstmConfig;
@@ -65,9 +65,23 @@ impl<E: LinalgScalar> LstmState<E> {
     /// # Errors
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold it.
     pub(crate) fn try_zeros(config: &LstmConfig, batch: usize) -> Result<Self> {
-        let shapes = [config.out_size(), config.hidden_size].map(|size| [config.num_cells(), batch, size]);
-        check_room::<E>("states [num_layers * num_directions, batch, size]", &shapes)?;
+        Self::check_room(config, batch)?;
         Ok(Self::zeros(config, batch))
+    }
+
+    /// Checks that this machine could hold states of `batch` rows, without making them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where it could not.
+    pub(crate) fn check_room(config: &LstmConfig, batch: usize) -> Result<()> {
+        let shapes = [config.out_size(), config.hidden_size].map(|size| [config.num_cells(), batch, size]);
+        check_room::<E>("states [num_layers * num_directions, batch, size]", &shapes)
+    }
+
+    /// Puts `values`, states of one row, in the place of those of row `row`.
+    pub(crate) fn set_row(&mut self, row: usize, values: &Self) {
+        self.h.slice_mut(s![.., row..=row, ..]).assign(&values.h);
+        self.c.slice_mut(s![.., row..=row, ..]).assign(&values.c);
     }
 
     /// The state before the first step where none is given: zeros.
