@@ -240,7 +240,7 @@ impl KernelLayout {
         let entries: Vec<_> = std::iter::once(params).chain(own).collect();
         let bind_group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(kernel.name), entries: &entries });
         let with_state = [Some(&bind_group), Some(state)];
-        let groups = if kernel.bindings.iter().any(|binding| binding.group == 1) { &with_state[..] } else { &with_state[..1] };
+        let groups = if kernel.reads_state() { &with_state[..] } else { &with_state[..1] };
         let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),
             bind_group_layouts: groups,

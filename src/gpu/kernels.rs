@@ -199,6 +199,11 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 impl Kernel {
+    /// Whether it has bind group 1, the state that a call carries.
+    pub fn reads_state(&self) -> bool {
+        self.bindings.iter().any(|binding| binding.group == STATE.group)
+    }
+
     /// The overrides of all groups.
     pub fn override_names(&self) -> impl Iterator<Item = &'static str> {
         self.overrides.iter().copied().flatten().copied()

@@ -119,7 +119,7 @@ impl GpuLstm {
             let bytes = block_state_bytes(block, &self.config);
             let staging = self.take_staging(bytes).await?;
             copy_state(&mut encoder, block, &self.config, &staging, 0);
-            let index = self.device.queue.submit([encoder.finish()]);
+            let index = self.submit(encoder).await?;
             let floats = self.device.read(&staging, bytes, index, wait).await?;
             self.staging = Some(staging);
             store_state(&mut values, block, &self.config, &floats);
@@ -180,7 +180,6 @@ impl GpuLstm {
         self.upload(call, &steps, &rows);
         let mut under_way = VecDeque::new();
         let num_submits = self.plans[prepared].plan.submits.len();
-        let mut last = None;
         for number in 0..num_submits {
             let mut encoder = self.encoder();
             self.plans[prepared].encode(&mut encoder, number, &block.bind_group);
@@ -191,16 +190,14 @@ impl GpuLstm {
                     copy_state(&mut encoder, block, &self.config, &staging, y_bytes);
                 }
             }
-            let index = self.submit(encoder).await?;
-            under_way.push_back(index.clone());
-            last = Some(index);
+            under_way.push_back(self.submit(encoder).await?);
             if under_way.len() > MAX_SUBMITS_AHEAD
                 && let Some(index) = under_way.pop_front()
             {
                 self.device.wait(index, wait).await?;
             }
         }
-        let Some(index) = last else { return Ok(()) };
+        let Some(index) = under_way.pop_back() else { return Ok(()) };
         let floats = self.device.read(&staging, y_bytes + state_bytes, index, wait).await?;
         self.staging = Some(staging);
         let (y, state) = floats.split_at((y_bytes / F32) as usize);
@@ -308,13 +305,13 @@ impl Prepared {
         for dispatch in &self.plan.dispatches[self.plan.submits[number].clone()] {
             if pipeline != Some(dispatch.specialisation) {
                 pass.set_pipeline(&self.pipelines[dispatch.specialisation]);
+                // the state stays bound for all dispatches of a pipeline
+                if self.plan.specialisations[dispatch.specialisation].kernel.kernel().reads_state() {
+                    pass.set_bind_group(1, state, &[]);
+                }
                 pipeline = Some(dispatch.specialisation);
             }
             pass.set_bind_group(0, &self.bind_groups[dispatch.bind_group], &[dispatch.params_offset]);
-            let kernel = self.plan.specialisations[dispatch.specialisation].kernel.kernel();
-            if kernel.bindings.iter().any(|binding| binding.group == 1) {
-                pass.set_bind_group(1, state, &[]);
-            }
             let [x, y, z] = dispatch.workgroups;
             pass.dispatch_workgroups(x, y, z);
         }

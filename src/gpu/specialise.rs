@@ -39,7 +39,7 @@ impl Specialisation {
     }
 }
 
-/// Whether the kernels compute in pairs of `float32` between two steps. A normalised row does not carry its errors' size along.
+/// Whether the kernels compute in pairs of `float32` between two steps. Those of layer normalisation have no pairs.
 pub(crate) fn sums_pairs(config: &LstmConfig) -> bool {
     config.amplifies_rounding() && config.layer_norm.is_none()
 }
@@ -53,7 +53,7 @@ fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {
         "ROWS" => f64::from(shape.rows),
         "RAGGED" => flag(shape.ragged),
         "RAW_ONLY" => flag(config.layer_norm.is_some()),
-        // where the cell is finished elsewhere, `step` does not see the projection
+        // `step` asks RAW_ONLY first: with layer normalisation, `norm_cell` finishes the cell and sees the projection
         "PROJECTED" => flag(config.proj_size.is_some()),
         // the bias of a layer-normalised input product is added after the normalisation
         "HAS_BIAS" => flag(config.bias && config.layer_norm.is_none()),

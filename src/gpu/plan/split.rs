@@ -20,8 +20,11 @@ pub struct Split {
 /// Steps beyond which a longer segment gains nothing.
 const MAX_STEPS: usize = 4096;
 
-/// Dispatches of a plan, each of which has uniforms of its own, where time can be split, and where it cannot.
-const MAX_DISPATCHES: (usize, usize) = (1 << 14, 1 << 20);
+/// Dispatches of a plan where time can be split; each has uniforms of its own.
+const MAX_SEGMENT_DISPATCHES: usize = 1 << 14;
+
+/// Dispatches of a plan where time cannot be split.
+const MAX_DISPATCHES: usize = 1 << 20;
 
 const F32: u64 = size_of::<f32>() as u64;
 
@@ -45,19 +48,19 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
             let name = "x or y [T, 1, features], which a bidirectional stack needs whole,";
             return Err(too_large(name, steps.saturating_mul(sequence_row), profile.max_binding_bytes));
         }
-        if seq_len.saturating_mul(step_dispatches) > MAX_DISPATCHES.1 {
+        if seq_len.saturating_mul(step_dispatches) > MAX_DISPATCHES {
             return Err(Error::limit(format!(
                 "limit dispatches of a call: need {} for seq_len = {seq_len} of {} bidirectional layers, which are run whole, allowed are {}",
                 seq_len.saturating_mul(step_dispatches),
                 config.num_layers,
-                MAX_DISPATCHES.1
+                MAX_DISPATCHES
             )));
         }
         rows = rows.min(profile.max_binding_bytes / (steps * sequence_row)).min((profile.activation_bytes / (steps * all_rows)).max(1));
         seq_len
     } else {
         let by_memory = (profile.max_binding_bytes / (rows * sequence_row)).min(profile.activation_bytes / (rows * all_rows)).max(1);
-        let by_plan = MAX_STEPS.min(MAX_DISPATCHES.0 / step_dispatches).max(1);
+        let by_plan = MAX_STEPS.min(MAX_SEGMENT_DISPATCHES / step_dispatches).max(1);
         // even segments: 1000 steps in four times 250 rather than three times 300 and 100
         let fit = by_plan.min(usize::try_from(by_memory).unwrap_or(usize::MAX));
         seq_len.div_ceil(seq_len.div_ceil(fit).max(1))
