@@ -11,28 +11,27 @@
 struct NormCellParams {
     batch: u32,
     hidden_size: u32,
+    out_size: u32,
     y_size: u32,
-    peephole_base: u32,                   // of direction 0, in vec4; direction 1 follows
-    gamma_hh_base: u32,                   // of direction 0, in vec4; direction 1 follows
-    gamma_c_base: u32,                    // of direction 0, in vec4: (gamma_c, beta_c, 0, 0); direction 1 follows
-    gates_0: u32,                         // gates_x of this step, row 0, unit 0, in vec4, for direction 0
-    gates_1: u32,
-    t_0: u32,                             // this step's place in time for direction 0
-    t_1: u32,
-    h_prev_base: u32,                     // in state, of direction 0; direction 1 follows
-    h_next_base: u32,
-    c_base: u32,
+    vectors_base: u32,
+    vectors_slot: u32,
+    vectors_stride: u32,
+    gates_base: u32,                      // gates_x of this step for direction 0, in vec4
+    gates_stride: u32,                    // to that of direction 1, modulo 2^32
+    t: u32,                               // this step's place in time for direction 0
+    t_stride: u32,                        // to that of direction 1, modulo 2^32
+    h_len: u32,                           // floats of one slot of h
+    slot: u32,                            // of h_prev
+    cell: u32,                            // number of the cell of direction 0 among all of the stack
     gates_h_base: u32,                    // in scratch
     cell_out_base: u32,                   // in scratch
-    _pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  NormCellParams;
-@group(0) @binding(1) var<storage, read>       weights: array<vec4<f32>>;    // peepholes, gamma_hh, (gamma_c, beta_c), each [D, H]
-@group(0) @binding(2) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], normalised, biases included
-@group(0) @binding(3) var<storage, read>       lens:    array<u32>;          // [N]
-@group(0) @binding(4) var<storage, read_write> scratch: array<f32>;          // gates_h [D, N, H, 4], cell_out [D, N, H]
-@group(0) @binding(5) var<storage, read_write> y:       array<f32>;          // [T, N, D*H]
+@group(0) @binding(3) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], normalised, biases included
+@group(0) @binding(4) var<storage, read>       lens:    array<u32>;          // [N]
+@group(0) @binding(5) var<storage, read_write> scratch: array<f32>;          // gates_h [D, N, H, 4], cell_out [D, N, H]
+@group(0) @binding(6) var<storage, read_write> y:       array<f32>;          // [T, N, D*H]
 @group(1) @binding(0) var<storage, read_write> state:   array<f32>;          // h [2, L*D, N, R], c [L*D, N, H]
 
 override RAGGED: bool = false;            // rows have lengths of their own
@@ -47,15 +46,18 @@ fn gates_h(base: u32) -> vec4<f32> {
 fn norm_cell(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
     let dir = group.y;
-    let t = select(params.t_0, params.t_1, dir == 1u);
+    let t = params.t + dir * params.t_stride;
     var live = true;
     if (RAGGED) {
         live = t < lens[row];
     }
     let cell_base = (dir * params.batch + row) * params.hidden_size;
     let gates_h_base = params.gates_h_base + cell_base * 4u;
-    let gates_x_base = select(params.gates_0, params.gates_1, dir == 1u) + row * params.hidden_size;
-    let unit_base = dir * params.hidden_size;
+    let gates_x_base = params.gates_base + dir * params.gates_stride + row * params.hidden_size;
+    let c_base = 2u * params.h_len + params.cell * params.batch * params.hidden_size + cell_base;
+    let h_row = ((params.cell + dir) * params.batch + row) * params.hidden_size;
+    let h_prev_base = params.slot * params.h_len + h_row;
+    let h_next_base = (1u - params.slot) * params.h_len + h_row;
     let hidden_size = f32(params.hidden_size);
 
     var sum = 0.0;
@@ -73,29 +75,29 @@ fn norm_cell(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     sum = 0.0;
     for (var unit = lane; unit < params.hidden_size; unit += WORKGROUP_SIZE) {
         let base = gates_h_base + unit * 4u;
-        let gamma = weights[params.gamma_hh_base + unit_base + unit];
+        let gamma = vector(GAMMA_HH, dir, unit);
         let raw = gates_x[gates_x_base + unit] + (gates_h(base) - gates_mean) * gates_scale * gamma;
-        let peephole = weights[params.peephole_base + unit_base + unit];
-        let c_prev = state[params.c_base + cell_base + unit];
+        let peephole = vector(PEEPHOLE, dir, unit);
+        let c_prev = state[c_base + unit];
         var next = next_cell(dir, raw, c_prev, peephole);
         if (!live) {
             next.c_next = c_prev;
         }
-        state[params.c_base + cell_base + unit] = next.c_next;
+        state[c_base + unit] = next.c_next;
         scratch[base] = next.o_raw;       // this thread's own element: read above, read again below
         sum += next.c_next;
     }
     let c_mean = sum_over_workgroup(sum, lane) / hidden_size;
     squares = 0.0;
     for (var unit = lane; unit < params.hidden_size; unit += WORKGROUP_SIZE) {
-        let difference = state[params.c_base + cell_base + unit] - c_mean;
+        let difference = state[c_base + unit] - c_mean;
         squares += difference * difference;
     }
     let c_scale = 1.0 / sqrt(sum_over_workgroup(squares, lane) / hidden_size + EPSILON);
 
     for (var unit = lane; unit < params.hidden_size; unit += WORKGROUP_SIZE) {
-        let norm = weights[params.gamma_c_base + unit_base + unit];
-        let c = (state[params.c_base + cell_base + unit] - c_mean) * c_scale * norm.x + norm.y;
+        let norm = vector(GAMMA_C, dir, unit);
+        let c = (state[c_base + unit] - c_mean) * c_scale * norm.x + norm.y;
         var h_next = cell_output(dir, scratch[gates_h_base + unit * 4u], c);
         if (PROJECTED) {
             scratch[params.cell_out_base + cell_base + unit] = h_next;
@@ -105,9 +107,9 @@ fn norm_cell(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
             }
             y[(t * params.batch + row) * params.y_size + dir * params.hidden_size + unit] = h_next;
             if (!live) {
-                h_next = state[params.h_prev_base + cell_base + unit];
+                h_next = state[h_prev_base + unit];
             }
-            state[params.h_next_base + cell_base + unit] = h_next;
+            state[h_next_base + unit] = h_next;
         }
     }
 }

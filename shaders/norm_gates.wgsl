@@ -9,20 +9,23 @@
 struct NormGatesParams {
     num_rows: u32,
     hidden_size: u32,
-    gamma_base: u32,                      // of direction 0, in vec4; direction 1 follows
-    bias_base: u32,                       // of direction 0, in vec4; direction 1 follows
+    gates_stride: u32,                    // in vec4, from direction to direction
+    vectors_base: u32,
+    vectors_slot: u32,
+    vectors_stride: u32,
+    _pad0: u32,
+    _pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  NormGatesParams;
-@group(0) @binding(1) var<storage, read>       weights: array<vec4<f32>>;    // gamma_ih [D, H], bias [D, H]
-@group(0) @binding(2) var<storage, read_write> gates_x: array<vec4<f32>>;    // [D, num_rows, H]
+@group(0) @binding(3) var<storage, read_write> gates_x: array<vec4<f32>>;    // [D, num_rows, H]
 
 override EPSILON: f32 = 0.00001;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn norm_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let dir = group.y;
-    let row_base = (dir * params.num_rows + group.x) * params.hidden_size;
+    let row_base = dir * params.gates_stride + group.x * params.hidden_size;
     let count = f32(params.hidden_size) * 4.0;
 
     var sum = 0.0;
@@ -39,8 +42,7 @@ fn norm_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let scale = 1.0 / sqrt(sum_over_workgroup(squares, lane) / count + EPSILON);
 
     for (var unit = lane; unit < params.hidden_size; unit += WORKGROUP_SIZE) {
-        let gamma = weights[params.gamma_base + dir * params.hidden_size + unit];
-        let bias = weights[params.bias_base + dir * params.hidden_size + unit];
-        gates_x[row_base + unit] = (gates_x[row_base + unit] - mean) * scale * gamma + bias;
+        let normed = (gates_x[row_base + unit] - mean) * scale;
+        gates_x[row_base + unit] = normed * vector(GAMMA_IH, dir, unit) + vector(BIAS, dir, unit);
     }
 }

@@ -1,12 +1,14 @@
-// step.wgsl: one time step of one LSTM layer, both directions; the recurrent product and the cell in one.
-//   raw[gate] = gates_x[dir, t, n, unit, gate] + sum_k weight_hh[dir, k, unit, gate] * h_prev[dir, n, k]
+// step.wgsl: one time step of one LSTM layer in both directions, or of several layers of a wavefront; the recurrent product and the cell in one.
+//   raw[gate] = gates_x[z, t, n, unit, gate] + sum_k weight_hh[z, k, unit, gate] * h_prev[z, n, k]
 //   c_next, h_next from raw and c_prev: shared/cell.wgsl
+//   z is the direction, or, on a WAVEFRONT, the layer, each one time step behind the layer below. Layers from `params.hoisted` on have no gates_x:
+//   raw[gate] = bias + sum_k weight_ih[z, k, unit, gate] * h_next[z - 1, n, k] + sum_k weight_hh[z, k, unit, gate] * h_prev[z, n, k]
 //   PAIRS: products and cell in pairs of f32 (shared/two_float.wgsl); only h and c are rounded to f32.
-//   A row whose length is reached keeps its state and gets y = 0.
+//   A row whose length is reached keeps its state and gets y = 0; a group of such rows multiplies nothing.
 //   RAW_ONLY: the sums alone go to out as gates_h, for norm_cell.wgsl. PROJECTED: o * output(c) goes to out as cell_out, for project.wgsl.
 // Twin:       src/reference/step.rs
-// Dispatch:   (ceil(H / (WORKGROUP_SIZE / K_LANES)), ceil(N / ROWS), D), once a time step
-// Shared mem: 16 * (K_TILE + WORKGROUP_SIZE) = 2048 bytes at 64 threads        Barriers: uniform, see shared/row_product.wgsl
+// Dispatch:   (ceil(H / GROUP_OUTPUTS), ceil(N / GROUP_ROWS), D or the layers of the wavefront), once a time step
+// Shared mem: see shared/row_product.wgsl, shared/tile_product.wgsl        Barriers: uniform, likewise
 // Requires:   batch >= 1, hidden_size >= 1, out_size >= 1; no divisibility; h_prev and h_next do not overlap; c is updated in place
 
 struct StepParams {
@@ -14,100 +16,145 @@ struct StepParams {
     hidden_size: u32,
     out_size: u32,
     y_size: u32,
-    weight_base: u32,                     // of direction 0, in vec4; direction 1 follows
-    peephole_base: u32,                   // of direction 0, in vec4; direction 1 follows
-    gates_0: u32,                         // gates_x of this step, row 0, unit 0, in vec4, for direction 0
-    gates_1: u32,
-    t_0: u32,                             // this step's place in time for direction 0
-    t_1: u32,
-    h_prev_base: u32,                     // in state, of direction 0; direction 1 follows
-    h_next_base: u32,
-    c_base: u32,
-    out_base: u32,                        // of y, cell_out or gates_h
+    weight_base: u32,                     // of weight_hh for z = 0, in quads, where z is hoisted
+    weight_stride: u32,                   // from one z to the next
+    concat_base: u32,                     // of weight_ih, weight_hh for z = 0, in quads, where z is not hoisted
+    concat_stride: u32,
+    vectors_base: u32,
+    vectors_slot: u32,
+    vectors_stride: u32,
+    hoisted: u32,                         // how many z have gates_x
+    gates_base: u32,                      // gates_x of this step for z = 0, in vec4
+    gates_stride: u32,                    // to that of z = 1, modulo 2^32
     gates_low_offset: u32,                // from gates_x to its low parts, in vec4, with PAIRS
+    t: u32,                               // this step's place in time for z = 0
+    t_stride: u32,                        // to that of z = 1, modulo 2^32
+    h_len: u32,                           // floats of one slot of h
+    slot: u32,                            // of h_prev for z = 0
+    slot_stride: u32,                     // 1 where neighbouring z are one step apart
+    cell: u32,                            // number of the cell of z = 0 among all of the stack
+    last_cell: u32,                       // first cell that writes y
+    out_base: u32,                        // of y, cell_out or gates_h
     _pad0: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  StepParams;
-@group(0) @binding(1) var<storage, read>       weights: array<vec4<f32>>;    // weight_hh [D, R, H], peepholes [D, H]
-@group(0) @binding(2) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], biases included; with PAIRS the low parts behind
-@group(0) @binding(3) var<storage, read>       lens:    array<u32>;          // [N]
-@group(0) @binding(4) var<storage, read_write> out:     array<f32>;          // y [T, N, D*R], or cell_out [D, N, H], or gates_h [D, N, H, 4]
+@group(0) @binding(3) var<storage, read>       gates_x: array<vec4<f32>>;    // [D, T, N, H], biases included; with PAIRS the low parts behind
+@group(0) @binding(4) var<storage, read>       lens:    array<u32>;          // [N]
+@group(0) @binding(5) var<storage, read_write> out:     array<f32>;          // y [T, N, D*R], or cell_out [z, N, H], or gates_h [D, N, H, 4]
 @group(1) @binding(0) var<storage, read_write> state:   array<f32>;          // h [2, L*D, N, R], c [L*D, N, H]
 
 override RAGGED: bool = false;            // rows have lengths of their own
+override WAVEFRONT: bool = false;         // z is a layer
 override RAW_ONLY: bool = false;
 override PROJECTED: bool = false;
 
-fn row_value(dir: u32, row: u32, k: u32) -> f32 {
-    if (row < params.batch) {
-        return state[params.h_prev_base + (dir * params.batch + row) * params.out_size + k];
-    }
-    return 0.0;
+// Where h of the cell of `z` is before this step; `next` is 1 for after it.
+fn h_base(z: u32, next: u32) -> u32 {
+    let slot = (params.slot + z * params.slot_stride + next) & 1u;
+    return slot * params.h_len + (params.cell + z) * params.batch * params.out_size;
 }
 
-fn finish(dir: u32, row: u32, unit: u32, sum: Pair4) {
+fn row_value(z: u32, row: u32, k: u32, from_input: bool) -> f32 {
+    if (row >= params.batch) {
+        return 0.0;
+    }
+    if (WAVEFRONT && from_input) {
+        // the layer below ended this time step a dispatch ago, and reads what it made then as its own h_prev now
+        return state[h_base(z - 1u, 0u) + row * params.out_size + k];
+    }
+    return state[h_base(z, 0u) + row * params.out_size + k];
+}
+
+fn rescale(z: u32, unit: u32) -> vec4<f32> {
+    return vector(SCALE_IH, z, unit) / vector(SCALE_HH, z, unit);
+}
+
+fn is_live(z: u32, row: u32) -> bool {
+    return params.t + z * params.t_stride < lens[row];
+}
+
+fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
     if (row >= params.batch) {
         return;
     }
-    let cell = (dir * params.batch + row) * params.hidden_size + unit;
+    let place = (z * params.batch + row) * params.hidden_size + unit;
+    var sum = product;
+    if (HAS_SCALES) {
+        sum.high *= vector(SCALE_HH, z, unit);
+    }
     if (RAW_ONLY) {
-        let base = params.out_base + cell * 4u;
+        let base = params.out_base + place * 4u;
         out[base] = sum.high.x;
         out[base + 1u] = sum.high.y;
         out[base + 2u] = sum.high.z;
         out[base + 3u] = sum.high.w;
         return;
     }
-    let t = select(params.t_0, params.t_1, dir == 1u);
+    let t = params.t + z * params.t_stride;
     var live = true;
     if (RAGGED) {
-        live = t < lens[row];
+        live = is_live(z, row);
     }
+    let c_place = 2u * params.h_len + (params.cell * params.batch) * params.hidden_size + place;
     var h_next = 0.0;
     if (live) {
-        let gates = select(params.gates_0, params.gates_1, dir == 1u) + row * params.hidden_size + unit;
+        var gates = Pair4();
+        if (WAVEFRONT && z >= params.hoisted) {
+            gates.high = vector(BIAS, z, unit);
+        } else {
+            let gates_place = params.gates_base + z * params.gates_stride + row * params.hidden_size + unit;
+            gates.high = gates_x[gates_place];
+            if (PAIRS) {
+                gates.low = gates_x[gates_place + params.gates_low_offset];
+            }
+        }
         var peephole = vec4<f32>(0.0);
         if (PEEPHOLES) {
-            peephole = weights[params.peephole_base + dir * params.hidden_size + unit];
+            peephole = vector(PEEPHOLE, z, unit);
         }
-        let c_prev = state[params.c_base + cell];
+        let c_prev = state[c_place];
         if (PAIRS) {
-            let raw = add4(Pair4(gates_x[gates], gates_x[gates + params.gates_low_offset]), sum);
-            let next = next_pair_cell(dir, raw, c_prev, peephole);
-            state[params.c_base + cell] = next.c_next.x;
-            h_next = pair_cell_output(dir, next.o_raw, next.c_next);
+            let next = next_pair_cell(z, add4(gates, sum), c_prev, peephole);
+            state[c_place] = next.c_next.x;
+            h_next = pair_cell_output(z, next.o_raw, next.c_next);
         } else {
-            let next = next_cell(dir, gates_x[gates] + sum.high, c_prev, peephole);
-            state[params.c_base + cell] = next.c_next;
-            h_next = cell_output(dir, next.o_raw, next.c_next);
+            let next = next_cell(z, gates.high + sum.high, c_prev, peephole);
+            state[c_place] = next.c_next;
+            h_next = cell_output(z, next.o_raw, next.c_next);
         }
     }
     if (PROJECTED) {
-        out[params.out_base + cell] = h_next;
+        out[params.out_base + place] = h_next;
         return;
     }
-    out[params.out_base + (t * params.batch + row) * params.y_size + dir * params.out_size + unit] = h_next;
-    if (!live) {
-        h_next = state[params.h_prev_base + cell];
+    if (params.cell + z >= params.last_cell) {
+        let feature = (params.cell + z - params.last_cell) * params.out_size + unit;
+        out[params.out_base + (t * params.batch + row) * params.y_size + feature] = h_next;
     }
-    state[params.h_next_base + cell] = h_next;
+    let h_place = row * params.out_size + unit;
+    if (!live) {
+        h_next = state[h_base(z, 0u) + h_place];
+    }
+    state[h_base(z, 1u) + h_place] = h_next;
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let dir = group.z;
-    let units = WORKGROUP_SIZE / K_LANES;
-    let unit = group.x * units + (lane & (units - 1u));
-    let row_base = group.y * ROWS;
-    let weight_base = params.weight_base + dir * params.out_size * params.hidden_size;
-    let sums = row_product(dir, row_base, unit, params.hidden_size, params.out_size, weight_base, lane);
-    if (lane < units && unit < params.hidden_size) {
-        finish(dir, row_base, unit, sums[0]);
-        if (ROWS == 4u) {
-            finish(dir, row_base + 1u, unit, sums[1]);
-            finish(dir, row_base + 2u, unit, sums[2]);
-            finish(dir, row_base + 3u, unit, sums[3]);
+    let z = group.z;
+    var live = true;
+    if (RAGGED) {
+        live = false;
+        for (var row = group.y * GROUP_ROWS; row < min((group.y + 1u) * GROUP_ROWS, params.batch); row++) {
+            live = live || is_live(z, row);
         }
     }
+    var weight_ih = Source(true, 0u, 0u);
+    var weight_hh = Source(false, params.out_size, params.weight_base + z * params.weight_stride);
+    if (WAVEFRONT && z >= params.hoisted) {
+        // the layers of a wavefront have one direction, and inputs as wide as their own h
+        weight_ih = Source(true, params.out_size, params.concat_base + z * params.concat_stride);
+        weight_hh.weight_base = weight_ih.weight_base + params.out_size * params.hidden_size;
+    }
+    run_product(Product(z, params.hidden_size, weight_ih, weight_hh), group, lane, live);
 }

@@ -49,10 +49,12 @@ mod reference;
 mod tensor;
 
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, GraphicsBackend, Hardware, Selection};
-pub use engine::{Engine, Explanation, HostState, KernelCount, LstmExplanation, MemoryUse, Options, Precision, Session, Slot, State, Stream};
+pub use engine::{Engine, Explanation, HostState, KernelCount, LstmExplanation, MemoryUse, Options, Session, Slot, State, Stream};
 #[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};
+pub use gpu::form::ScheduleName;
+pub use network::Precision;
 pub use network::{
     Activation, AxisSize, CellActivations, CellWeights, Direction, GATES, Gate, LayerNormWeights, Layout, Lstm, LstmConfig, Network, Port,
 };

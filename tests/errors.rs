@@ -7,8 +7,8 @@ use std::path::Path;
 
 use cellgate::formats::npy;
 use cellgate::{
-    Activation, CellActivations, CellWeights, DeviceChoice, DeviceRequest, Direction, Engine, Error, ErrorKind, GraphicsBackend, Inputs, Lstm,
-    LstmConfig, Network, Options, Precision, Tensor,
+    Activation, CellActivations, CellWeights, DeviceChoice, DeviceKind, DeviceRequest, Direction, Engine, Error, ErrorKind, GraphicsBackend, Inputs,
+    Lstm, LstmConfig, Network, Options, Precision, ScheduleName, Tensor,
 };
 use common::call::{Call, Rng, same_bits};
 use common::{conclude, devices, trial};
@@ -193,11 +193,16 @@ fn shape_of_inputs(engine: &Engine) -> Result<(), Failed> {
 
 fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     let call = Call::random(LstmConfig::new(3, 5), 4, 2, &mut Rng::new(0));
-    let network = call.network()?;
-    for precision in [Precision::F16, Precision::Int8] {
-        let words = ["precision", "expected f32", &precision.to_string()];
-        expect("a precision that is not there yet", ErrorKind::Config, &words, engine.session(&network, Options { precision }))?;
-    }
+    let mut call_of_large = call.clone();
+    call_of_large.cells[0].weight_hh[[2, 1]] = 1e5;
+    let f16 = Options { precision: Precision::F16, ..Options::default() };
+    let words = ["precision f16", "at most 65504", "100000", "weight_hh of layer 0, direction 0"];
+    expect("a weight that float16 cannot hold", ErrorKind::Config, &words, engine.session(&call_of_large.network()?, f16))?;
+    let resident = Options { schedule: Some(ScheduleName::Resident), ..Options::default() };
+    let normed = Call::random(LstmConfig { layer_norm: Some(1e-5), ..LstmConfig::new(3, 5) }, 4, 2, &mut Rng::new(0));
+    let words: &[&str] =
+        if engine.describe().device.kind == DeviceKind::Gpu { &["schedule resident", "layer"] } else { &["schedule resident", "needs a GPU"] };
+    expect("a schedule that does not suit", ErrorKind::Config, words, engine.session(&normed.network()?, resident))?;
     let (mut session, mut other) = (call.session(engine)?, call.session(engine)?);
     let mut state = session.state(2)?;
     let inputs = Inputs::new().with("x", call.x.view());

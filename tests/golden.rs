@@ -4,16 +4,18 @@ mod common;
 
 use cellgate::compare::compare;
 use cellgate::formats::npy;
-use cellgate::{Engine, Network, Options};
-use common::{Case, GOLDEN, conclude, devices, golden_cases, inputs, trial};
+use cellgate::{Engine, Network};
+use common::{Case, GOLDEN, conclude, devices, golden_cases, gpus_by_schedule, inputs, options, suited_trial};
 use libtest_mimic::Failed;
 
 fn main() {
-    let (devices, cases) = (devices(), golden_cases());
+    let (mut devices, cases) = (devices(), golden_cases());
+    devices.extend(gpus_by_schedule());
+    let networks: Vec<Option<Network>> = cases.iter().map(|case| Network::open(&case.model).ok()).collect();
     let trials = devices.iter().flat_map(|device| {
-        cases.iter().map(|case| {
+        cases.iter().zip(&networks).map(|(case, network)| {
             let case = case.clone();
-            trial(device, &case.name.clone(), move |engine| run(engine, &case))
+            suited_trial(device, &case.name.clone(), network.as_ref(), move |engine| run(engine, &case))
         })
     });
     conclude(trials.collect());
@@ -22,7 +24,7 @@ fn main() {
 fn run(engine: &Engine, case: &Case) -> Result<(), Failed> {
     let network = Network::open(&case.model)?;
     let tensors = case.read_inputs()?;
-    let outputs = engine.session(&network, Options::default())?.run(&inputs(&tensors))?;
+    let outputs = engine.session(&network, options(engine, &network))?.run(&inputs(&tensors))?;
     if case.outputs.is_empty() {
         return Err("the case has no expected output".into());
     }

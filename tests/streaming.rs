@@ -5,7 +5,7 @@ mod common;
 use cellgate::compare::{Tolerance, compare};
 use cellgate::{DeviceKind, Engine, ErrorKind, Inputs, LstmConfig, Slot, Stream};
 use common::call::{Call, Rng, same_bits, widen};
-use common::{conclude, devices, trial};
+use common::{conclude, devices, gpus_by_schedule, trial};
 use libtest_mimic::{Failed, Trial};
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
@@ -31,7 +31,7 @@ const TESTS: &[(&str, Test)] = &[
 
 fn main() {
     let mut trials: Vec<Trial> = Vec::new();
-    for device in &devices() {
+    for device in devices().iter().chain(&gpus_by_schedule()) {
         trials.extend(TESTS.iter().map(|(name, test)| trial(device, &name.replace(' ', "-"), *test)));
     }
     conclude(trials);

@@ -1,8 +1,7 @@
 // row_mean.wgsl: sums over the threads of a workgroup, for the layer normalisation of one row a workgroup.
 // Shared mem: 4 * WORKGROUP_SIZE bytes        Barriers: uniform, log2(WORKGROUP_SIZE) + 2 a sum
 // These functions depend on no global declaration but their own.
-
-override WORKGROUP_SIZE: u32 = 64u;       // power of two
+// WORKGROUP_SIZE is a power of two.
 
 var<workgroup> sums: array<f32, WORKGROUP_SIZE>;
 

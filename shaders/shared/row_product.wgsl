@@ -1,89 +1,108 @@
-// row_product.wgsl: ROWS rows times a packed matrix, for one output quad a thread.
-//   sum[row] = sum_k weights[weight_base + k * num_outputs + output] * row_value(dir, row_base + row, k)
-// Shared mem: 16 * K_TILE bytes, and 16 * WORKGROUP_SIZE more where K_LANES > 1     Barriers: uniform, 2 a tile and log2(K_LANES) a row
-// These functions depend on two_float.wgsl and on the following global declarations:
-//    * `weights`: array<vec4<f32>>, element (k, output) at k * num_outputs + output
-//    * `row_value(dir, row, k) -> f32`, which gives 0 past the last row
+// row_product.wgsl: ROWS rows times a packed matrix, for few rows: one output quad a thread, and K_LANES threads a sum.
+//   sum[row] = sum_k weights[weight_base + k * num_outputs + output] * row_value(z, row, k)
+// Shared mem: 4 * ROWS * K_STAGE bytes, and 16 * ROWS * WORKGROUP_SIZE more where K_LANES > 1
+// Barriers:   uniform, 2 a stage of K_STAGE inputs, and 1 more where K_LANES > 1
+// These functions depend on two_float.wgsl, a weights_*.wgsl, and on the following declarations:
+//    * `row_value(z, row, k, from_input) -> f32`, which gives 0 past the last row
+//    * `rescale(z, output) -> vec4<f32>`, from the scale of the input's weights to that of the others
+//    * `finish(z, row, output, sum)`, called once for every row and output, rows past the last one included
 
-override WORKGROUP_SIZE: u32 = 64u;                          // power of two
-override K_LANES: u32 = 1u;                                  // threads that share one output; power of two, divides WORKGROUP_SIZE
-override ROWS: u32 = 4u;                                     // 1 or 4
-override PAIRS: bool = false;                                // sum in pairs of f32
+override PAIRS: bool = false;             // sum in pairs of f32; K_LANES is 1 then
 
-const K_TILE: u32 = 64u;
+const K_RUN: u32 = 16u;                   // inputs that follow each other of one thread, written out
+const K_STAGE: u32 = K_RUN * K_LANES;
+const GROUP_OUTPUTS: u32 = WORKGROUP_SIZE / K_LANES;
+const GROUP_ROWS: u32 = ROWS;
+const PARTIAL_LEN: u32 = max(1u, min(K_LANES - 1u, 1u) * ROWS * WORKGROUP_SIZE);
 
-var<workgroup> row_tile: array<vec4<f32>, K_TILE>;           // element k: four rows
-var<workgroup> partial: array<vec4<f32>, WORKGROUP_SIZE>;    // [K_LANES, WORKGROUP_SIZE / K_LANES]
+var<workgroup> staged: array<f32, ROWS * K_STAGE>;                      // [ROWS, K_STAGE]
+var<workgroup> partial: array<vec4<f32>, PARTIAL_LEN>;                  // [ROWS, K_LANES, GROUP_OUTPUTS]
 
-// Sums `value` over the K_LANES threads of an output; every one of them gets the sum, added in the same order on every device.
-fn sum_over_lanes(value: vec4<f32>, lane: u32) -> vec4<f32> {
-    partial[lane] = value;
-    workgroupBarrier();
-    for (var stride = WORKGROUP_SIZE / 2u; stride >= WORKGROUP_SIZE / K_LANES; stride /= 2u) {
-        if (lane < stride) {
-            partial[lane] += partial[lane + stride];
-        }
-        workgroupBarrier();
-    }
-    let sum = partial[lane & (WORKGROUP_SIZE / K_LANES - 1u)];
-    workgroupBarrier();
-    return sum;
+struct Sums {
+    //: for r in ROWS
+    row_$r: Pair4,
+    //: end
 }
 
-fn pair_over_lanes(value: Pair4, lane: u32) -> Pair4 {
-    // K_LANES is 1 where sums are pairs, so only plain sums are ever split
+// sums + rows `row_base ..` times `num_k` rows of the matrix at `weight_base`. All threads of the workgroup must call it together.
+fn add_product(sums: ptr<function, Sums>, source: Source, product: Product, row_base: u32, output: u32, lane: u32) {
+    let stride = product.num_outputs;
+    var first = 0u;
     if (K_LANES > 1u) {
-        return Pair4(sum_over_lanes(value.high, lane), vec4<f32>(0.0));
+        first = lane / GROUP_OUTPUTS * K_RUN;
     }
-    return value;
-}
-
-// sum + weight * value
-fn accumulate(sum: Pair4, weight: vec4<f32>, value: f32) -> Pair4 {
-    if (PAIRS) {
-        return add_product4(sum, weight, vec4<f32>(value));
-    }
-    return Pair4(fma(weight, vec4<f32>(value), sum.high), vec4<f32>(0.0));
-}
-
-// Element `r` of the result is the sum of row `row_base + r`. All threads of the workgroup must call it together.
-fn row_product(dir: u32, row_base: u32, output: u32, num_outputs: u32, num_k: u32, weight_base: u32, lane: u32) -> array<Pair4, 4> {
-    let k_lane = lane / (WORKGROUP_SIZE / K_LANES);
-    var sum_0 = Pair4();
-    var sum_1 = Pair4();
-    var sum_2 = Pair4();
-    var sum_3 = Pair4();
-    for (var tile_base = 0u; tile_base < num_k; tile_base += K_TILE) {
-        let tile_len = min(K_TILE, num_k - tile_base);
-        for (var k = lane; k < tile_len; k += WORKGROUP_SIZE) {
-            var values = vec4<f32>(row_value(dir, row_base, tile_base + k), 0.0, 0.0, 0.0);
-            if (ROWS == 4u) {
-                values.y = row_value(dir, row_base + 1u, tile_base + k);
-                values.z = row_value(dir, row_base + 2u, tile_base + k);
-                values.w = row_value(dir, row_base + 3u, tile_base + k);
+    for (var base = 0u; base < source.num_k; base += K_STAGE) {
+        for (var i = lane; i < ROWS * K_STAGE; i += WORKGROUP_SIZE) {
+            // neighbouring threads read neighbouring k of the same row
+            let k = base + i % K_STAGE;
+            var value = 0.0;
+            if (k < source.num_k) {
+                value = row_value(product.z, row_base + i / K_STAGE, k, source.from_input);
             }
-            row_tile[k] = values;
+            staged[i] = value;
         }
         workgroupBarrier();
-        if (output < num_outputs) {
-            for (var k = k_lane; k < tile_len; k += K_LANES) {
-                let weight = weights[weight_base + (tile_base + k) * num_outputs + output];
-                let values = row_tile[k];
-                sum_0 = accumulate(sum_0, weight, values.x);
-                if (ROWS == 4u) {
-                    sum_1 = accumulate(sum_1, weight, values.y);
-                    sum_2 = accumulate(sum_2, weight, values.z);
-                    sum_3 = accumulate(sum_3, weight, values.w);
+        if (output < product.num_outputs) {
+            let column = source.weight_base + (base + first) * stride + output;
+            if (base + first + K_RUN <= source.num_k) {
+                //: for j in 16
+                let weight_$j = unpack_quad(weights[column + $ju * stride]);
+                //: end
+                //: for j in 16
+                //: for r in ROWS
+                (*sums).row_$r = add_weighted((*sums).row_$r, weight_$j, staged[$ru * K_STAGE + first + $ju]);
+                //: end
+                //: end
+            } else {
+                for (var j = 0u; base + first + j < source.num_k; j++) {
+                    let weight = unpack_quad(weights[column + j * stride]);
+                    //: for r in ROWS
+                    (*sums).row_$r = add_weighted((*sums).row_$r, weight, staged[$ru * K_STAGE + first + j]);
+                    //: end
                 }
             }
         }
         workgroupBarrier();
     }
-    sum_0 = pair_over_lanes(sum_0, lane);
-    if (ROWS == 4u) {
-        sum_1 = pair_over_lanes(sum_1, lane);
-        sum_2 = pair_over_lanes(sum_2, lane);
-        sum_3 = pair_over_lanes(sum_3, lane);
+}
+
+fn run_product(product: Product, group: vec3<u32>, lane: u32, live: bool) {
+    let row_base = group.y * ROWS;
+    let output = group.x * GROUP_OUTPUTS + lane % GROUP_OUTPUTS;
+    var sums = Sums();
+    if (live) {
+        if (product.input.num_k > 0u) {
+            add_product(&sums, product.input, product, row_base, output, lane);
+            if (HAS_SCALES && output < product.num_outputs) {
+                let ratio = rescale(product.z, output);
+                //: for r in ROWS
+                sums.row_$r.high *= ratio;
+                //: end
+            }
+        }
+        add_product(&sums, product.recurrent, product, row_base, output, lane);
     }
-    return array<Pair4, 4>(sum_0, sum_1, sum_2, sum_3);
+    if (K_LANES == 1u) {
+        if (output < product.num_outputs) {
+            //: for r in ROWS
+            finish(product.z, row_base + $ru, output, sums.row_$r);
+            //: end
+        }
+    } else {
+        //: for r in ROWS
+        partial[$ru * WORKGROUP_SIZE + lane] = sums.row_$r.high;
+        //: end
+        workgroupBarrier();
+        for (var place = lane; place < ROWS * GROUP_OUTPUTS; place += WORKGROUP_SIZE) {
+            let row = place / GROUP_OUTPUTS;
+            let column = place % GROUP_OUTPUTS;
+            var sum = partial[row * WORKGROUP_SIZE + column];
+            for (var k_lane = 1u; k_lane < K_LANES; k_lane++) {
+                sum += partial[row * WORKGROUP_SIZE + k_lane * GROUP_OUTPUTS + column];
+            }
+            if (group.x * GROUP_OUTPUTS + column < product.num_outputs) {
+                finish(product.z, row_base + row, group.x * GROUP_OUTPUTS + column, Pair4(sum, vec4<f32>(0.0)));
+            }
+        }
+    }
 }

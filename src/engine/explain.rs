@@ -163,7 +163,7 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
             bytes = bytes.checked_add(plan.bytes().checked_mul(times as u64)?)?;
             submits = submits.checked_add(plan.submits.len().checked_mul(times)?)?;
             explanation.chunk_steps = plan.chunk_steps;
-            plan.schedule.clone_into(&mut explanation.schedule);
+            explanation.schedule = plan.choice.schedule.to_string();
             for (kernel, count) in plan.counts() {
                 let (kernel, count) = (kernel.kernel().name, count.checked_mul(times)?);
                 match counts.iter_mut().find(|known| known.kernel == kernel) {

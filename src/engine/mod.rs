@@ -13,11 +13,12 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use explain::{Explanation, KernelCount, LstmExplanation, MemoryUse};
-pub use session::{HostState, Options, Precision, Session, State};
+pub use session::{HostState, Options, Session, State};
 pub use stream::{Slot, Stream};
 
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
 use crate::engine::candidates::Candidates;
+use crate::engine::runner::Runner;
 use crate::error::{Error, Result};
 use crate::gpu::{self, GpuDevice, NoFit};
 use crate::network::Network;
@@ -131,6 +132,14 @@ impl Engine {
     /// As [`Engine::session`].
     pub async fn session_async(&self, network: &Network, options: Options) -> Result<Session> {
         Session::new(self.clone(), network.clone(), options).await
+    }
+
+    /// Whether sessions of `network` can have `options` on this device; weights that come with each call are not known yet.
+    ///
+    /// # Errors
+    /// What [`Engine::session`] would say of the options, and of the limits that follow from them.
+    pub fn check(&self, network: &Network, options: &Options) -> Result<()> {
+        network.lstms().filter_map(|(_, lstm)| lstm).try_for_each(|lstm| Runner::check(self, lstm, options))
     }
 
     pub(crate) fn backend(&self) -> &Backend {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3};
 
-use crate::engine::Engine;
 use crate::engine::runner::{NodeState, Runner};
+use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::network::{Direction, Layout, LstmCall, LstmConfig, LstmNode, LstmState, Weights, check_room};
@@ -65,7 +65,7 @@ impl Value<'_> {
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
-    engine: &Engine,
+    (engine, options): (&Engine, &Options),
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
     wait: Wait,
@@ -77,7 +77,7 @@ pub(super) async fn run_node<'n>(
         let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
         let lstm = weights.resolve(&views)?;
         if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
-            *runner = NodeRunner { runner: Some(Runner::new(engine.backend(), Arc::new(lstm)).await?), scratch: None };
+            *runner = NodeRunner { runner: Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?), scratch: None };
         }
     }
     let NodeRunner { runner: Some(runner), scratch } = runner else { unreachable!("constant weights are prepared with the session") };

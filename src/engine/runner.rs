@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ndarray::Array3;
 
 use crate::cpu::CpuLstm;
-use crate::engine::Backend;
-use crate::error::Result;
+use crate::engine::{Backend, Engine, Options};
+use crate::error::{Error, Result};
 use crate::gpu::{GpuLstm, GpuState, Wait};
-use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
+use crate::network::{Lstm, LstmCall, LstmConfig, LstmState, Precision};
 use crate::reference;
 
 /// A stack, prepared for a backend.
@@ -31,13 +31,25 @@ pub(crate) enum NodeState {
 }
 
 impl Runner {
-    pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>) -> Result<Self> {
+    pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>, options: &Options) -> Result<Self> {
         let backend = match backend {
-            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm).await?)),
-            Backend::Cpu => RunnerBackend::Cpu(CpuLstm::new(Arc::clone(&lstm))),
-            Backend::Reference => RunnerBackend::Reference,
+            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm, options.gpu()).await?)),
+            // the host computes with what a stored weight is worth
+            Backend::Cpu => RunnerBackend::Cpu(CpuLstm::new(worth(&lstm, options.precision)?)),
+            Backend::Reference => return Ok(Self { lstm: worth(&lstm, options.precision)?, backend: RunnerBackend::Reference }),
         };
         Ok(Self { lstm, backend })
+    }
+
+    /// Whether a stack can be prepared with these options.
+    pub(crate) fn check(engine: &Engine, lstm: &Lstm, options: &Options) -> Result<()> {
+        match engine.backend() {
+            Backend::Gpu(device) => GpuLstm::check(device, lstm, options.gpu()).map(|_| ()),
+            Backend::Cpu | Backend::Reference => match options.schedule {
+                Some(name) => Err(Error::config(format!("schedule {name}: needs a GPU, found {}", engine.describe().device))),
+                None => lstm.check_stored_as(options.precision),
+            },
+        }
     }
 
     pub(crate) fn config(&self) -> &LstmConfig {
@@ -119,6 +131,10 @@ impl Runner {
             _ => unreachable!("a session checks that a state is its own"),
         }
     }
+}
+
+fn worth(lstm: &Arc<Lstm>, precision: Precision) -> Result<Arc<Lstm>> {
+    if precision == Precision::F32 { Ok(Arc::clone(lstm)) } else { Ok(Arc::new(lstm.stored_as(precision)?)) }
 }
 
 fn widen(state: &LstmState) -> LstmState<f64> {

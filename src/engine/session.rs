@@ -12,37 +12,26 @@ use crate::engine::runner::{NodeState, Runner};
 use crate::engine::stream::Owner;
 use crate::engine::{Engine, Explanation, Stream, explain};
 use crate::error::{Error, Result};
-use crate::gpu::Wait;
-use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Weights};
+use crate::gpu::form::{Choice, ScheduleName};
+use crate::gpu::plan::Cost;
+use crate::gpu::{GpuOptions, Wait};
+use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Precision, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
 
 /// How a session computes.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Options {
-    /// how weights are stored on the device
+    /// how the weights of the matrix products are stored on the device
     pub precision: Precision,
+    /// the only schedule that a GPU may use; `None`: whichever is expected to be the fastest. A stack that it does not suit is an error.
+    pub schedule: Option<ScheduleName>,
+    /// one of [`Session::candidates`], for every call, whatever it is expected to cost; for measurements
+    pub choice: Option<Choice>,
 }
 
-/// How weights are stored on the device. Sums are `float32` always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Precision {
-    /// `float32`
-    #[default]
-    F32,
-    /// `float16`; not available yet
-    F16,
-    /// `int8` with a scale for every unit and gate; not available yet
-    Int8,
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Int8 => "int8",
-        })
+impl Options {
+    pub(super) fn gpu(&self) -> GpuOptions {
+        GpuOptions { precision: self.precision, schedule: self.schedule, choice: self.choice }
     }
 }
 
@@ -76,6 +65,7 @@ pub struct Session {
     id: u64,
     engine: Engine,
     network: Network,
+    options: Options,
     pub(super) nodes: Vec<NodeRunner>,
 }
 
@@ -108,18 +98,18 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Session {
     pub(crate) async fn new(engine: Engine, network: Network, options: Options) -> Result<Self> {
-        if options.precision != Precision::F32 {
-            return Err(Error::config(format!("precision: expected f32, the only one there is yet, found {}", options.precision)));
-        }
+        engine.check(&network, &options)?;
         let mut nodes = Vec::new();
         for node in &network.nodes {
             let runner = match &node.weights {
-                Weights::Constant(lstm) => Some(Runner::new(engine.backend(), Arc::clone(lstm)).await.map_err(|error| error.within(&node.name))?),
+                Weights::Constant(lstm) => {
+                    Some(Runner::new(engine.backend(), Arc::clone(lstm), &options).await.map_err(|error| error.within(&node.name))?)
+                }
                 Weights::RunTime(_) => None,
             };
             nodes.push(NodeRunner { runner, scratch: None });
         }
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, nodes })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, options, nodes })
     }
 
     /// The device that this session runs on.
@@ -301,6 +291,13 @@ impl Session {
         explain::explain(&self.engine, runners, batch, seq_len)
     }
 
+    /// The schedules and forms in which a GPU can run calls of `batch` rows, and what each is expected to cost, cheapest first, for the
+    /// first LSTM of the network; none on other devices.
+    pub fn candidates(&self, batch: usize) -> Vec<(Choice, Cost)> {
+        let gpu = self.nodes.iter().filter_map(|node| node.runner.as_ref()?.gpu()).next();
+        gpu.map_or_else(Vec::new, |gpu| gpu.candidates(batch))
+    }
+
     /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
     fn carries(&self, node: &LstmNode) -> bool {
         let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
@@ -326,7 +323,7 @@ impl Session {
                 Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
-            let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, wait).await;
+            let made = run_node(node, &mut self.nodes[number], (&self.engine, &self.options), &values, carried, wait).await;
             let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
             values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
         }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
-use crate::device::DeviceInfo;
+use crate::device::{DeviceInfo, Hardware};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::kernels::{Access, KERNELS, Kernel, KernelId};
-use crate::gpu::plan::DeviceProfile;
+use crate::gpu::plan::{CostModel, DeviceProfile};
 use crate::gpu::shader::Shader;
-use crate::gpu::specialise::Specialisation;
+use crate::gpu::specialise::{Key, Specialisation};
 
 /// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ pub(crate) struct GpuDevice {
     /// layout of bind group 1 of every kernel: the state
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
-    pipelines: Mutex<HashMap<(KernelId, Vec<u64>), wgpu::ComputePipeline>>,
+    pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
     /// the first failure that no call was there to receive
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
@@ -93,7 +93,7 @@ impl GpuDevice {
             return Ok(pipeline.clone());
         }
         let kernel = specialisation.kernel.kernel();
-        let shader = Shader::new(kernel);
+        let shader = Shader::new(specialisation);
         let make = || {
             let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(kernel.name),
@@ -103,7 +103,7 @@ impl GpuDevice {
                 label: Some(&format!("cellgate.{}", kernel.name)),
                 layout: Some(&self.layouts[&kernel.id].pipeline),
                 module: &module,
-                entry_point: Some(kernel.name),
+                entry_point: Some(kernel.entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &specialisation.overrides,
                     // every kernel writes its workgroup memory before it reads it; clearing it costs a barrier and compile time
@@ -265,8 +265,7 @@ fn storage_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
 
 /// What plans may expect of the adapter. The rates are low on purpose: they bound how long a submit runs, not how fast it is.
 fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
-    let (flops_per_second, bytes_per_second, seconds_per_dispatch, fill_workgroups) =
-        if info.is_software() { (8e9, 8e9, 20e-6, 4) } else { (200e9, 20e9, 5e-6, 128) };
+    let (flops_per_second, bytes_per_second, seconds_per_dispatch) = if info.is_software() { (8e9, 8e9, 20e-6) } else { (200e9, 20e9, 5e-6) };
     DeviceProfile {
         // kernels count elements in 32 bits, whatever the adapter could bind
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(i32::MAX as u64),
@@ -274,13 +273,53 @@ fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
         max_workgroups: limits.max_compute_workgroups_per_dimension.min(65_535),
         uniform_alignment: limits.min_uniform_buffer_offset_alignment,
         activation_bytes: ACTIVATION_BYTES,
+        max_workgroup_threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        // a quarter of what a thread can have leaves room for sums and for a second workgroup; a software adapter's registers are its stack
+        held_words: if info.is_software() { 1024 } else { 64 },
         // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
         max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,
         bytes_per_second,
         seconds_per_dispatch,
         seconds_per_submit: 0.05,
-        fill_workgroups,
+        model: model(info.hardware),
+    }
+}
+
+/// Typical figures of a kind of hardware; `tune` replaces the guess by a measurement.
+fn model(hardware: Hardware) -> CostModel {
+    match hardware {
+        Hardware::Cpu => CostModel {
+            units: std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64),
+            unit_flops: 9e9,
+            unit_bytes: 1e12,
+            shared_bytes: 1e12,
+            dispatch_seconds: 25e-6,
+            barrier_seconds: 1e-6,
+            load_seconds: 0.0,
+            full_tile: 1.0,
+        },
+        Hardware::Integrated => CostModel {
+            units: 12.0,
+            unit_flops: 100e9,
+            unit_bytes: 30e9,
+            shared_bytes: 200e9,
+            dispatch_seconds: 6e-6,
+            barrier_seconds: 100e-9,
+            load_seconds: 500e-9,
+            full_tile: 1.0,
+        },
+        _ => CostModel {
+            units: 60.0,
+            unit_flops: 200e9,
+            unit_bytes: 60e9,
+            shared_bytes: 2e12,
+            dispatch_seconds: 4e-6,
+            barrier_seconds: 60e-9,
+            load_seconds: 400e-9,
+            full_tile: 1.0,
+        },
     }
 }
 

@@ -2,19 +2,49 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::network::Precision;
+
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KernelId {
-    /// `shaders/input_gates.wgsl`
+    /// `shaders/input_gates.wgsl` for many rows
     InputGates,
+    /// `shaders/input_gates.wgsl` for few rows
+    InputGatesRows,
     /// `shaders/norm_gates.wgsl`
     NormGates,
-    /// `shaders/step.wgsl`
+    /// `shaders/step.wgsl` for few rows
     Step,
+    /// `shaders/step.wgsl` for many rows
+    StepTile,
+    /// `shaders/resident.wgsl` with weights read in every step
+    Resident,
+    /// `shaders/resident.wgsl` with weights in registers
+    ResidentHeld,
     /// `shaders/norm_cell.wgsl`
     NormCell,
-    /// `shaders/project.wgsl`
+    /// `shaders/project.wgsl` for few rows
     Project,
+    /// `shaders/project.wgsl` for many rows
+    ProjectTile,
+}
+
+/// A file of `shaders/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// its path below `shaders/`
+    pub file: &'static str,
+    /// its text
+    pub text: &'static str,
+}
+
+/// A place in the list of a kernel's parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartSlot {
+    /// always this file
+    File(Part),
+    /// the file of [`WEIGHTS`] that reads the weights' precision
+    Weights,
 }
 
 /// What a kernel does with a storage buffer.
@@ -44,10 +74,14 @@ pub struct Binding {
 pub struct Kernel {
     /// which kernel
     pub id: KernelId,
-    /// name of the file, of the entry point, and in every message
+    /// its name in every message and in `explain`
     pub name: &'static str,
-    /// (file below `shaders/`, text), in the order in which they are joined
-    pub parts: &'static [(&'static str, &'static str)],
+    /// name of the file and of the entry point
+    pub entry: &'static str,
+    /// in the order in which they are joined
+    pub parts: &'static [PartSlot],
+    /// constants that the host sets: sizes of what is kept in registers
+    pub constants: &'static [&'static str],
     /// the name of its uniform struct
     pub params_name: &'static str,
     /// members of the uniform struct and their byte offsets
@@ -79,41 +113,62 @@ macro_rules! params {
 params! {
     /// Uniforms of `input_gates.wgsl`.
     InputGatesParams {
-        num_rows, input_size, hidden_size, weight_base, bias_base, gates_stride, x_row_0, x_row_1,
-        gates_low_offset, bias_low_base, _pad0, _pad1,
+        num_rows, batch, input_size, hidden_size, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
+        gates_stride, gates_low_offset, x_row, x_row_stride, _pad0, _pad1, _pad2,
     }
 }
 params! {
     /// Uniforms of `norm_gates.wgsl`.
-    NormGatesParams { num_rows, hidden_size, gamma_base, bias_base, }
+    NormGatesParams { num_rows, hidden_size, gates_stride, vectors_base, vectors_slot, vectors_stride, _pad0, _pad1, }
 }
 params! {
     /// Uniforms of `step.wgsl`.
     StepParams {
-        batch, hidden_size, out_size, y_size, weight_base, peephole_base, gates_0, gates_1,
-        t_0, t_1, h_prev_base, h_next_base, c_base, out_base, gates_low_offset, _pad0,
+        batch, hidden_size, out_size, y_size, weight_base, weight_stride, concat_base, concat_stride,
+        vectors_base, vectors_slot, vectors_stride, hoisted, gates_base, gates_stride, gates_low_offset, t, t_stride,
+        h_len, slot, slot_stride, cell, last_cell, out_base, _pad0,
+    }
+}
+params! {
+    /// Uniforms of `resident.wgsl`.
+    ResidentParams {
+        batch, hidden_size, y_size, num_steps, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
+        gates_base, gates_stride, t, t_stride, t_step, t_step_stride, h_len, slot, next_slot, cell, _pad0,
     }
 }
 params! {
     /// Uniforms of `norm_cell.wgsl`.
     NormCellParams {
-        batch, hidden_size, y_size, peephole_base, gamma_hh_base, gamma_c_base, gates_0, gates_1,
-        t_0, t_1, h_prev_base, h_next_base, c_base, gates_h_base, cell_out_base, _pad0,
+        batch, hidden_size, out_size, y_size, vectors_base, vectors_slot, vectors_stride, gates_base, gates_stride, t, t_stride,
+        h_len, slot, cell, gates_h_base, cell_out_base,
     }
 }
 params! {
     /// Uniforms of `project.wgsl`.
     ProjectParams {
-        batch, hidden_size, proj_size, y_size, weight_base, cell_out_base, t_0, t_1,
-        h_prev_base, h_next_base, _pad0, _pad1,
+        batch, hidden_size, proj_size, y_size, weight_base, weight_stride, scale_base, scale_stride, cell_out_base, t, t_stride,
+        h_len, slot, slot_stride, cell, last_cell,
     }
 }
 
 macro_rules! part {
     ($file:literal) => {
-        ($file, include_str!(concat!("../../shaders/", $file)))
+        Part { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
     };
 }
+
+macro_rules! file {
+    ($file:literal) => {
+        PartSlot::File(part!($file))
+    };
+}
+
+/// The parts that read packed weights, by precision.
+pub const WEIGHTS: &[(Precision, Part)] = &[
+    (Precision::F32, part!("shared/weights_f32.wgsl")),
+    (Precision::F16, part!("shared/weights_f16.wgsl")),
+    (Precision::Int8, part!("shared/weights_int8.wgsl")),
+];
 
 const fn read(binding: u32, name: &'static str) -> Binding {
     Binding { group: 0, binding, name, access: Access::Read }
@@ -134,67 +189,193 @@ const CELL: &[&str] = &[
     "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
 ];
 
-/// Overrides of `shared/row_product.wgsl`.
-const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "PAIRS"];
+/// Constants of `shared/row_product.wgsl` and of `shared/tile_product.wgsl`.
+const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS"];
+const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS"];
+
+const RESIDENT_CONSTANTS: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "UNITS", "OWN_ROWS", "INPUTS", "HELD_K"];
+
+const INPUT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "x"), read(4, "lens"), write(5, "gates_x")];
+const STEP_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "out"), STATE];
+const STEP_OVERRIDES: &[&[&str]] = &[&["PAIRS", "RAGGED", "WAVEFRONT", "RAW_ONLY", "PROJECTED"], CELL];
+const RESIDENT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "y"), STATE];
+const PROJECT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "scratch"), read(4, "lens"), write(5, "y"), STATE];
+
+macro_rules! input_parts {
+    ($product:literal) => {
+        &[
+            file!("shared/two_float.wgsl"),
+            PartSlot::Weights,
+            file!("shared/vectors.wgsl"),
+            file!("shared/product.wgsl"),
+            file!($product),
+            file!("input_gates.wgsl"),
+        ]
+    };
+}
+
+macro_rules! step_parts {
+    ($product:literal) => {
+        &[
+            file!("shared/two_float.wgsl"),
+            PartSlot::Weights,
+            file!("shared/vectors.wgsl"),
+            file!("shared/product.wgsl"),
+            file!($product),
+            file!("shared/activations.wgsl"),
+            file!("shared/cell.wgsl"),
+            file!("shared/pair_cell.wgsl"),
+            file!("step.wgsl"),
+        ]
+    };
+}
+
+macro_rules! project_parts {
+    ($product:literal) => {
+        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/product.wgsl"), file!($product), file!("project.wgsl")]
+    };
+}
+
+macro_rules! resident_parts {
+    ($weights:literal) => {
+        &[
+            PartSlot::Weights,
+            file!("shared/vectors.wgsl"),
+            file!("shared/activations.wgsl"),
+            file!("shared/cell.wgsl"),
+            file!($weights),
+            file!("resident.wgsl"),
+        ]
+    };
+}
 
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
     Kernel {
         id: KernelId::InputGates,
         name: "input_gates",
-        parts: &[part!("shared/two_float.wgsl"), part!("input_gates.wgsl")],
+        entry: "input_gates",
+        parts: input_parts!("shared/tile_product.wgsl"),
+        constants: TILE_PRODUCT,
         params_name: "InputGatesParams",
         params: InputGatesParams::FIELDS,
         params_size: size_of::<InputGatesParams>(),
-        bindings: &[read(1, "weights"), read(2, "x"), write(3, "gates_x")],
-        overrides: &[&["HAS_BIAS", "PAIRS"]],
+        bindings: INPUT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
+    },
+    Kernel {
+        id: KernelId::InputGatesRows,
+        name: "input_gates_rows",
+        entry: "input_gates",
+        parts: input_parts!("shared/row_product.wgsl"),
+        constants: ROW_PRODUCT,
+        params_name: "InputGatesParams",
+        params: InputGatesParams::FIELDS,
+        params_size: size_of::<InputGatesParams>(),
+        bindings: INPUT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
     },
     Kernel {
         id: KernelId::NormGates,
         name: "norm_gates",
-        parts: &[part!("shared/row_mean.wgsl"), part!("norm_gates.wgsl")],
+        entry: "norm_gates",
+        parts: &[file!("shared/vectors.wgsl"), file!("shared/row_mean.wgsl"), file!("norm_gates.wgsl")],
+        constants: &["WORKGROUP_SIZE"],
         params_name: "NormGatesParams",
         params: NormGatesParams::FIELDS,
         params_size: size_of::<NormGatesParams>(),
-        bindings: &[read(1, "weights"), write(2, "gates_x")],
-        overrides: &[&["WORKGROUP_SIZE", "EPSILON"]],
+        bindings: &[read(2, "vectors"), write(3, "gates_x")],
+        overrides: &[&["EPSILON"]],
     },
     Kernel {
         id: KernelId::Step,
         name: "step",
-        parts: &[
-            part!("shared/two_float.wgsl"),
-            part!("shared/row_product.wgsl"),
-            part!("shared/activations.wgsl"),
-            part!("shared/cell.wgsl"),
-            part!("shared/pair_cell.wgsl"),
-            part!("step.wgsl"),
-        ],
+        entry: "step",
+        parts: step_parts!("shared/row_product.wgsl"),
+        constants: ROW_PRODUCT,
         params_name: "StepParams",
         params: StepParams::FIELDS,
         params_size: size_of::<StepParams>(),
-        bindings: &[read(1, "weights"), read(2, "gates_x"), read(3, "lens"), write(4, "out"), STATE],
-        overrides: &[ROW_PRODUCT, &["RAGGED", "RAW_ONLY", "PROJECTED"], CELL],
+        bindings: STEP_BINDINGS,
+        overrides: STEP_OVERRIDES,
+    },
+    Kernel {
+        id: KernelId::StepTile,
+        name: "step_tile",
+        entry: "step",
+        parts: step_parts!("shared/tile_product.wgsl"),
+        constants: TILE_PRODUCT,
+        params_name: "StepParams",
+        params: StepParams::FIELDS,
+        params_size: size_of::<StepParams>(),
+        bindings: STEP_BINDINGS,
+        overrides: STEP_OVERRIDES,
+    },
+    Kernel {
+        id: KernelId::Resident,
+        name: "resident",
+        entry: "resident",
+        parts: resident_parts!("shared/streamed_weights.wgsl"),
+        constants: RESIDENT_CONSTANTS,
+        params_name: "ResidentParams",
+        params: ResidentParams::FIELDS,
+        params_size: size_of::<ResidentParams>(),
+        bindings: RESIDENT_BINDINGS,
+        overrides: &[&["RAGGED"], CELL],
+    },
+    Kernel {
+        id: KernelId::ResidentHeld,
+        name: "resident_held",
+        entry: "resident",
+        parts: resident_parts!("shared/held_weights.wgsl"),
+        constants: RESIDENT_CONSTANTS,
+        params_name: "ResidentParams",
+        params: ResidentParams::FIELDS,
+        params_size: size_of::<ResidentParams>(),
+        bindings: RESIDENT_BINDINGS,
+        overrides: &[&["RAGGED"], CELL],
     },
     Kernel {
         id: KernelId::NormCell,
         name: "norm_cell",
-        parts: &[part!("shared/row_mean.wgsl"), part!("shared/activations.wgsl"), part!("shared/cell.wgsl"), part!("norm_cell.wgsl")],
+        entry: "norm_cell",
+        parts: &[
+            file!("shared/vectors.wgsl"),
+            file!("shared/row_mean.wgsl"),
+            file!("shared/activations.wgsl"),
+            file!("shared/cell.wgsl"),
+            file!("norm_cell.wgsl"),
+        ],
+        constants: &["WORKGROUP_SIZE"],
         params_name: "NormCellParams",
         params: NormCellParams::FIELDS,
         params_size: size_of::<NormCellParams>(),
-        bindings: &[read(1, "weights"), read(2, "gates_x"), read(3, "lens"), write(4, "scratch"), write(5, "y"), STATE],
-        overrides: &[&["WORKGROUP_SIZE", "RAGGED", "PROJECTED", "EPSILON"], CELL],
+        bindings: &[read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "scratch"), write(6, "y"), STATE],
+        overrides: &[&["RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
     Kernel {
         id: KernelId::Project,
         name: "project",
-        parts: &[part!("shared/two_float.wgsl"), part!("shared/row_product.wgsl"), part!("project.wgsl")],
+        entry: "project",
+        parts: project_parts!("shared/row_product.wgsl"),
+        constants: ROW_PRODUCT,
         params_name: "ProjectParams",
         params: ProjectParams::FIELDS,
         params_size: size_of::<ProjectParams>(),
-        bindings: &[read(1, "weights"), read(2, "scratch"), read(3, "lens"), write(4, "y"), STATE],
-        overrides: &[ROW_PRODUCT, &["RAGGED", "PROJ_CLIP"]],
+        bindings: PROJECT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
+    },
+    Kernel {
+        id: KernelId::ProjectTile,
+        name: "project_tile",
+        entry: "project",
+        parts: project_parts!("shared/tile_product.wgsl"),
+        constants: TILE_PRODUCT,
+        params_name: "ProjectParams",
+        params: ProjectParams::FIELDS,
+        params_size: size_of::<ProjectParams>(),
+        bindings: PROJECT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
     },
 ];
 
@@ -202,6 +383,19 @@ impl Kernel {
     /// Whether it has bind group 1, the state that a call carries.
     pub fn reads_state(&self) -> bool {
         self.bindings.iter().any(|binding| binding.group == STATE.group)
+    }
+
+    /// Whether it reads packed weights.
+    pub fn reads_weights(&self) -> bool {
+        self.parts.contains(&PartSlot::Weights)
+    }
+
+    /// Its parts where weights have this precision, in the order in which they are joined.
+    pub fn parts(&self, precision: Precision) -> impl Iterator<Item = Part> {
+        self.parts.iter().map(move |slot| match slot {
+            PartSlot::File(part) => *part,
+            PartSlot::Weights => WEIGHTS.iter().find(|(known, _)| *known == precision).expect("every precision has a part").1,
+        })
     }
 
     /// The overrides of all groups.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use ndarray::{Array3, ArrayView3, s};
 
-use crate::error::Result;
-use crate::gpu::pack::{PackedLayer, pack};
-use crate::gpu::plan::{self, BufferId, Plan, Request, Split};
+use crate::error::{Error, Result};
+use crate::gpu::form::{Choice, ScheduleName};
+use crate::gpu::pack::{PackedLayout, PackedWeights, pack};
+use crate::gpu::plan::{self, BufferId, Cost, Plan, Request, Split};
 use crate::gpu::state::{GpuState, StateBlock, write};
 use crate::gpu::{GpuDevice, Wait};
-use crate::network::{Direction, Lstm, LstmCall, LstmConfig, LstmState};
+use crate::network::{Direction, Lstm, LstmCall, LstmConfig, LstmState, Precision};
 
 /// Shapes of call whose plans are kept.
 const MAX_PLANS: usize = 8;
@@ -22,13 +23,26 @@ const MAX_SUBMITS_AHEAD: usize = 3;
 
 const F32: u64 = size_of::<f32>() as u64;
 
+/// How a stack is prepared.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GpuOptions {
+    /// how weights are stored
+    pub(crate) precision: Precision,
+    /// the only schedule to consider
+    pub(crate) schedule: Option<ScheduleName>,
+    /// what to build to, whatever it is expected to cost
+    pub(crate) choice: Option<Choice>,
+}
+
 /// A stack, ready to run.
 pub(crate) struct GpuLstm {
     device: Arc<GpuDevice>,
     config: LstmConfig,
-    layers: Vec<PackedLayer>,
+    layout: PackedLayout,
+    options: GpuOptions,
     weight_bytes: u64,
     arenas: Vec<wgpu::Buffer>,
+    vectors: wgpu::Buffer,
     /// buffers that all plans share, each as large as the largest call so far needed
     buffers: HashMap<BufferId, wgpu::Buffer>,
     /// most recently used last
@@ -51,9 +65,18 @@ struct Results<'a> {
 }
 
 impl GpuLstm {
+    /// Packs the weights of `lstm`, and sees that the options suit it.
+    pub(crate) fn check(device: &GpuDevice, lstm: &Lstm, options: GpuOptions) -> Result<PackedWeights> {
+        let packed = pack(lstm, options.precision, device.profile.max_binding_bytes)?;
+        match options.schedule.and_then(|name| plan::refusal(name, lstm.config(), &packed.layout, &device.profile)) {
+            Some(refusal) => Err(Error::config(refusal.to_string())),
+            None => Ok(packed),
+        }
+    }
+
     /// Packs and uploads the weights of `lstm`.
-    pub(crate) async fn new(device: Arc<GpuDevice>, lstm: &Lstm) -> Result<Self> {
-        let packed = pack(lstm, device.profile.max_binding_bytes)?;
+    pub(crate) async fn new(device: Arc<GpuDevice>, lstm: &Lstm, options: GpuOptions) -> Result<Self> {
+        let packed = Self::check(&device, lstm, options)?;
         let mut arenas = Vec::new();
         for (number, arena) in packed.arenas.iter().enumerate() {
             let bytes: &[u8] = bytemuck::cast_slice(arena);
@@ -62,12 +85,18 @@ impl GpuLstm {
             device.upload(&buffer, 0, bytes);
             arenas.push(buffer);
         }
+        let bytes: &[u8] = bytemuck::cast_slice(&packed.vectors);
+        let vectors =
+            device.buffer(&BufferId::Vectors.name(), bytes.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST).await?;
+        device.upload(&vectors, 0, bytes);
         device.failed()?;
         Ok(Self {
             config: lstm.config().clone(),
-            layers: packed.layers.clone(),
+            layout: packed.layout.clone(),
+            options,
             weight_bytes: packed.bytes(),
             arenas,
+            vectors,
             buffers: HashMap::new(),
             plans: Vec::new(),
             staging: None,
@@ -87,7 +116,18 @@ impl GpuLstm {
 
     /// The plan of one block and segment.
     pub(crate) fn plan(&self, request: Request) -> Plan {
-        plan::build(&self.config, &self.layers, request, &self.device.profile)
+        plan::build(&self.config, &self.layout, request, self.choose(request.batch), &self.device.profile)
+    }
+
+    /// What calls of `batch` rows are built to.
+    pub(crate) fn choose(&self, batch: usize) -> Choice {
+        let ranked = || self.candidates(batch).first().map(|(choice, _)| *choice);
+        self.options.choice.or_else(ranked).expect("a schedule that was not refused has candidates")
+    }
+
+    /// What calls of `batch` rows could be built to, and what each is expected to cost, cheapest first.
+    pub(crate) fn candidates(&self, batch: usize) -> Vec<(Choice, Cost)> {
+        plan::ranked(&self.config, &self.layout, batch, self.options.schedule, &self.device.profile)
     }
 
     /// Bytes of the buffer through which `y` and the final states of a segment come back.
@@ -262,7 +302,7 @@ impl GpuLstm {
     /// Makes sure that every buffer of `plan` is there and large enough. A buffer that is replaced takes the plans bound to it along.
     async fn grow_buffers(&mut self, plan: &Plan) -> Result<()> {
         for &(id, bytes) in &plan.buffers {
-            let own_place = matches!(id, BufferId::State | BufferId::Params | BufferId::Weights(_));
+            let own_place = matches!(id, BufferId::State | BufferId::Params | BufferId::Weights(_) | BufferId::Vectors);
             if own_place || self.buffers.get(&id).is_some_and(|buffer| buffer.size() >= bytes) {
                 continue;
             }
@@ -282,12 +322,14 @@ impl GpuLstm {
         let kernel = group.kernel.kernel();
         let uniform = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(kernel.params_size as u64) };
         let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-        for (binding, id) in (1..).zip(&group.buffers) {
+        let own = kernel.bindings.iter().filter(|binding| binding.group == 0);
+        for (binding, id) in own.zip(&group.buffers) {
             let buffer = match id {
                 BufferId::Weights(arena) => &self.arenas[*arena],
+                BufferId::Vectors => &self.vectors,
                 id => &self.buffers[id],
             };
-            entries.push(wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
+            entries.push(wgpu::BindGroupEntry { binding: binding.binding, resource: buffer.as_entire_binding() });
         }
         self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(kernel.name),

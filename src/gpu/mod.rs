@@ -5,6 +5,7 @@
 
 mod adapter;
 mod device;
+pub mod form;
 pub mod kernels;
 mod lstm;
 pub mod pack;
@@ -15,5 +16,5 @@ mod state;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};
-pub(crate) use lstm::GpuLstm;
+pub(crate) use lstm::{GpuLstm, GpuOptions};
 pub(crate) use state::GpuState;

@@ -1,41 +1,115 @@
-//! Which specialisation of each kernel an LSTM needs: the values of the kernels' overrides.
+//! Which specialisation of each kernel an LSTM needs: its text's constants and the values of its overrides.
 
-use crate::gpu::kernels::KernelId;
-use crate::network::{Activation, LstmConfig};
+use crate::gpu::form::{ProductForm, ResidentForm, RowForm, TileForm};
+use crate::gpu::kernels::{KernelId, Part};
+use crate::network::{Activation, LstmConfig, Precision};
 
-/// A kernel with its overrides set: what a pipeline is made from, and the key under which it is kept.
+/// A kernel with its constants and overrides set: what a pipeline is made from, and the key under which it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Specialisation {
     /// which kernel
     pub kernel: KernelId,
+    /// how the weights that it reads are stored
+    pub precision: Precision,
+    /// constants of its text by name, in the kernel table's order
+    pub constants: Vec<(&'static str, u32)>,
     /// override values by name, in the kernel table's order
     pub overrides: Vec<(&'static str, f64)>,
 }
 
 /// Everything beside the configuration that decides a specialisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Shape {
+    /// how weights are stored
+    pub precision: Precision,
     /// rows of the batch have lengths of their own
     pub ragged: bool,
-    /// rows that one workgroup of `step` and `project` takes: 1 or 4
-    pub rows: u32,
-    /// threads that share one output in `step` and `project`
-    pub k_lanes: u32,
+    /// several layers a dispatch
+    pub wavefront: bool,
 }
 
-/// Threads in a workgroup of every kernel but `input_gates`, which has its 64 written down.
-pub(crate) const WORKGROUP_SIZE: u32 = 64;
+/// The form that a kernel is built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// of a kernel that has only one
+    Only,
+    /// of a product
+    Product(ProductForm),
+    /// of the resident kernel
+    Resident(ResidentForm),
+}
+
+/// Threads in a workgroup of the kernels that have one form.
+const WORKGROUP_SIZE: u32 = 64;
+
+/// Identifies a specialisation.
+pub(crate) type Key = (KernelId, Precision, Vec<u32>, Vec<u64>);
 
 impl Specialisation {
-    /// The specialisation of `kernel` for `config` and `shape`.
-    pub fn new(kernel: KernelId, config: &LstmConfig, shape: Shape) -> Self {
-        let overrides = kernel.kernel().override_names().map(|name| (name, value_of(name, config, shape))).collect();
-        Self { kernel, overrides }
+    /// The specialisation of `kernel` in `form` for `config` and `shape`.
+    ///
+    /// # Panics
+    /// If the kernel has no such form.
+    pub fn new(kernel: KernelId, form: Form, config: &LstmConfig, shape: Shape) -> Self {
+        let table = kernel.kernel();
+        let constant = |name: &'static str| {
+            let value = constant(name, form, config).unwrap_or_else(|| panic!("{}: constant {name} has no value in {form:?}", table.name));
+            (name, value)
+        };
+        Self {
+            kernel,
+            precision: if table.reads_weights() { shape.precision } else { Precision::F32 },
+            constants: table.constants.iter().map(|&name| constant(name)).collect(),
+            overrides: table.override_names().map(|name| (name, value_of(name, config, shape))).collect(),
+        }
+    }
+
+    /// The parts of its text.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.kernel.kernel().parts(self.precision)
     }
 
     /// A key that is equal for equal specialisations.
-    pub(crate) fn key(&self) -> (KernelId, Vec<u64>) {
-        (self.kernel, self.overrides.iter().map(|(_, value)| value.to_bits()).collect())
+    pub(crate) fn key(&self) -> Key {
+        let constants = self.constants.iter().map(|(_, value)| *value).collect();
+        (self.kernel, self.precision, constants, self.overrides.iter().map(|(_, value)| value.to_bits()).collect())
+    }
+}
+
+fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
+    match form {
+        Form::Only => (name == "WORKGROUP_SIZE").then_some(WORKGROUP_SIZE),
+        Form::Product(ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes })) => match name {
+            "WORKGROUP_SIZE" => Some(workgroup_size),
+            "ROWS" => Some(rows),
+            "K_LANES" => Some(k_lanes),
+            _ => None,
+        },
+        Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile),
+        Form::Resident(form) => {
+            let inputs = u32::try_from(form.inputs(config.hidden_size)).ok()?;
+            match name {
+                "WORKGROUP_SIZE" => Some(form.workgroup_size),
+                "ROWS" => Some(form.rows),
+                "UNITS" => Some(form.units),
+                "K_LANES" => Some(form.k_lanes),
+                "OWN_ROWS" => Some(form.rows.div_ceil(form.k_lanes)),
+                "INPUTS" => Some(inputs),
+                "HELD_K" => Some(if form.held { inputs / form.k_lanes } else { 0 }),
+                _ => None,
+            }
+        }
+    }
+}
+
+fn tile_constant(name: &str, tile: TileForm) -> Option<u32> {
+    match name {
+        "WORKGROUP_SIZE" => Some(tile.workgroup_size()),
+        "ROW_THREADS" => Some(tile.row_threads),
+        "UNIT_THREADS" => Some(tile.unit_threads),
+        "ROW_QUADS" => Some(tile.row_quads),
+        "UNITS" => Some(tile.units),
+        _ => None,
     }
 }
 
@@ -48,10 +122,8 @@ fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {
     let flag = |set: bool| f64::from(u8::from(set));
     let bound = |bound: Option<f32>| f64::from(bound.unwrap_or(0.0));
     match name {
-        "WORKGROUP_SIZE" => f64::from(WORKGROUP_SIZE),
-        "K_LANES" => f64::from(shape.k_lanes),
-        "ROWS" => f64::from(shape.rows),
         "RAGGED" => flag(shape.ragged),
+        "WAVEFRONT" => flag(shape.wavefront),
         "RAW_ONLY" => flag(config.layer_norm.is_some()),
         // `step` asks RAW_ONLY first: with layer normalisation, `norm_cell` finishes the cell and sees the projection
         "PROJECTED" => flag(config.proj_size.is_some()),

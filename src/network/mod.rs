@@ -4,6 +4,7 @@ mod activation;
 mod call;
 mod config;
 mod layout;
+mod precision;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ pub use activation::{Activation, CellActivations};
 pub(crate) use call::{LstmCall, LstmState, check_room};
 pub use config::{Direction, GATES, Gate, LstmConfig};
 pub use layout::Layout;
+pub use precision::Precision;
+pub(crate) use precision::{int8_scales, to_int8};
 pub use weights::{CellWeights, LayerNormWeights, Lstm};
 
 use crate::error::{Error, Result};

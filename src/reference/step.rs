@@ -1,4 +1,4 @@
-//! One time step of a cell without layer normalisation. Twin of `shaders/step.wgsl`.
+//! One time step of a cell without layer normalisation. Twin of `shaders/step.wgsl`, and of every step of `shaders/resident.wgsl`.
 
 use super::{Cell, cell, dot};
 use crate::network::GATES;

@@ -1,6 +1,7 @@
 //! A call of a random LSTM: weights, inputs and how to run them, the same on every machine.
 
-use cellgate::{CellWeights, Engine, HostState, Inputs, LayerNormWeights, Lstm, LstmConfig, Network, Options, Outputs, Session};
+use super::options;
+use cellgate::{CellWeights, Engine, HostState, Inputs, LayerNormWeights, Lstm, LstmConfig, Network, Outputs, Session};
 use libtest_mimic::Failed;
 use ndarray::{Array1, Array3, ArrayD, Axis, Dimension, ShapeBuilder, s};
 
@@ -128,7 +129,8 @@ impl Call {
     }
 
     pub fn session(&self, engine: &Engine) -> Result<Session, Failed> {
-        Ok(engine.session(&self.network()?, Options::default())?)
+        let network = self.network()?;
+        Ok(engine.session(&network, options(engine, &network))?)
     }
 
     /// Runs the call on a session of its own.

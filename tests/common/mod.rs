@@ -3,10 +3,11 @@
 
 pub mod call;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use cellgate::compare::Tolerance;
-use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Tensor};
+use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, ScheduleName, Tensor};
 use libtest_mimic::{Failed, Trial};
 
 /// What golden cases are held to: their judges compute in float64 but some agree with a float32 engine only within 2e-5.
@@ -19,6 +20,26 @@ pub struct TestDevice {
     pub name: String,
     /// absent where no adapter was found
     pub engine: Option<Engine>,
+    /// of every session of its trials
+    pub options: Options,
+}
+
+impl TestDevice {
+    /// A device of the host.
+    pub fn host(name: &str, choice: DeviceChoice) -> Self {
+        Self { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")), options: Options::default() }
+    }
+}
+
+thread_local! {
+    /// Options of the trial that runs on this thread.
+    static OPTIONS: RefCell<Options> = RefCell::default();
+}
+
+/// Options of the trial that runs on this thread, as far as they suit the network on the engine.
+pub fn options(engine: &Engine, network: &Network) -> Options {
+    let options = OPTIONS.with_borrow(Clone::clone);
+    if engine.check(network, &options).is_ok() { options } else { Options { schedule: None, ..options } }
 }
 
 /// Whether a GPU must be tested: then nothing about it may be ignored.
@@ -28,8 +49,7 @@ pub fn gpu_required() -> bool {
 
 /// The host's devices and every adapter, through every API that reaches it. Without an adapter there is one device that cannot run.
 pub fn devices() -> Vec<TestDevice> {
-    let host = |name: &str, choice| TestDevice { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")) };
-    let mut devices = vec![host("reference", DeviceChoice::Reference), host("cpu", DeviceChoice::Cpu)];
+    let mut devices = vec![TestDevice::host("reference", DeviceChoice::Reference), TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
     devices
 }
@@ -43,20 +63,52 @@ pub fn gpus() -> Vec<TestDevice> {
             let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
             let engine = Engine::new(request).ok()?;
             let name = engine.describe().device.name.split([' ', '/']).next().unwrap_or("gpu").to_lowercase();
-            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine) })
+            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine), options: Options::default() })
         })
         .collect();
     if gpus.is_empty() {
-        gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None });
+        gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None, options: Options::default() });
     }
     gpus
+}
+
+/// The first GPU once more for every schedule: what suits it runs to it, and nothing else does.
+pub fn gpus_by_schedule() -> Vec<TestDevice> {
+    let first = gpus().into_iter().next().filter(|gpu| gpu.engine.is_some());
+    let to = |gpu: &TestDevice, name: ScheduleName| TestDevice {
+        name: format!("{}/{name}", gpu.name),
+        options: Options { schedule: Some(name), ..Options::default() },
+        ..gpu.clone()
+    };
+    first.iter().flat_map(|gpu| ScheduleName::ALL.map(|name| to(gpu, name))).collect()
+}
+
+/// A trial on a device for a network; it is ignored, visibly, where the device's schedule does not suit the network.
+pub fn suited_trial(
+    device: &TestDevice,
+    name: &str,
+    network: Option<&Network>,
+    run: impl FnOnce(&Engine) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    if let (Some(engine), Some(network), Some(_)) = (&device.engine, network, device.options.schedule)
+        && let Err(refusal) = engine.check(network, &device.options)
+    {
+        return Trial::test(format!("{}/{name} ({refusal})", device.name), || Ok(())).with_ignored_flag(true);
+    }
+    trial(device, name, run)
 }
 
 /// A trial on a device; without an engine it is ignored, or, where a GPU is required, fails.
 pub fn trial(device: &TestDevice, name: &str, run: impl FnOnce(&Engine) -> Result<(), Failed> + Send + 'static) -> Trial {
     let full = format!("{}/{name}", device.name);
     match device.engine.clone() {
-        Some(engine) => Trial::test(full, move || run(&engine)),
+        Some(engine) => {
+            let options = device.options.clone();
+            Trial::test(full, move || {
+                OPTIONS.replace(options);
+                run(&engine)
+            })
+        }
         None if gpu_required() => Trial::test(full, || Err("no adapter found, and CELLGATE_REQUIRE_GPU is set".into())),
         None => Trial::test(format!("{full} (no adapter found)"), || Ok(())).with_ignored_flag(true),
     }

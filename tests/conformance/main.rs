@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cellgate::{DeviceChoice, Engine, Options};
 use common::call::{Call, Results, same_bits};
-use common::{TestDevice, gpus, trial};
+use common::{TestDevice, gpus, gpus_by_schedule, suited_trial, trial};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::Axis;
 use proptest::strategy::ValueTree;
@@ -62,9 +62,9 @@ fn main() {
     let (count, size) = if long { (1000, LONG) } else { (100, NORMAL) };
     let reference = Engine::new(DeviceChoice::Reference).expect("the reference is always there");
     let tallies = Tallies::default();
-    let cpu = Engine::new(DeviceChoice::Cpu).expect("the CPU is always there");
-    let mut devices = vec![TestDevice { name: "cpu".to_owned(), engine: Some(cpu) }];
+    let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
+    devices.extend(gpus_by_schedule());
 
     let mut cases: Vec<(String, Option<u64>, Arc<Case>)> = Vec::new();
     for (name, spec) in fixed::specs(long) {
@@ -86,11 +86,12 @@ fn main() {
     }
 
     let mut trials: Vec<Trial> = Vec::new();
-    for (name, number, case) in &cases {
+    for (name, number, device_case) in &cases {
         for device in &devices {
-            let (case, number, reference, tallies) = (Arc::clone(case), *number, reference.clone(), Arc::clone(&tallies));
+            let (case, number, reference, tallies) = (Arc::clone(device_case), *number, reference.clone(), Arc::clone(&tallies));
             let (device_name, case_name) = (device.name.clone(), name.clone());
-            trials.push(trial(device, name, move |engine| {
+            let network = device.options.schedule.and_then(|_| device_case.spec.call().network().ok());
+            trials.push(suited_trial(device, name, network.as_ref(), move |engine| {
                 let verdict = case.run(engine, &reference).map_err(|error| explain(error, number, &case, engine, &reference, size))?;
                 record(&tallies, device_name, case_name, verdict);
                 Ok(())

@@ -10,15 +10,15 @@ mod time;
 
 use cellgate::{DeviceChoice, Direction, Engine, LstmConfig};
 use common::call::{Call, Rng};
-use common::{TestDevice, conclude, gpus, trial};
+use common::{TestDevice, conclude, gpus, gpus_by_schedule, trial};
 use libtest_mimic::{Failed, Trial};
 
 type Test = fn(&Engine) -> Result<(), Failed>;
 
 fn main() {
-    let cpu = Engine::new(DeviceChoice::Cpu).expect("the CPU is always there");
-    let mut devices = vec![TestDevice { name: "cpu".to_owned(), engine: Some(cpu) }];
+    let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
+    devices.extend(gpus_by_schedule());
     let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();
     for device in &devices {

@@ -3,15 +3,27 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use cellgate::gpu::kernels::KERNELS;
+use cellgate::Precision;
+use cellgate::gpu::kernels::{KERNELS, Kernel, Part, PartSlot, WEIGHTS};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Every part that a kernel can be joined from.
+fn parts_of(kernel: &Kernel) -> Vec<Part> {
+    let weights = WEIGHTS.iter().map(|(_, part)| *part);
+    kernel.parts.iter().flat_map(|slot| if let PartSlot::File(part) = slot { vec![*part] } else { weights.clone().collect() }).collect()
+}
+
+/// The kernel's own file.
+fn own_part(kernel: &Kernel) -> Part {
+    kernel.parts(Precision::F32).last().expect("a kernel has parts")
+}
+
 /// The file that every part was read from, by its name below `shaders/`.
 fn parts() -> BTreeSet<&'static str> {
-    KERNELS.iter().flat_map(|kernel| kernel.parts).map(|(file, _)| *file).collect()
+    KERNELS.iter().flat_map(parts_of).map(|part| part.file).collect()
 }
 
 /// The comment at the top of a file, without its slashes.
@@ -32,7 +44,7 @@ fn check_twins(file: &str, header: &[&str]) {
 #[test]
 fn kernels_start_with_a_header() {
     for kernel in KERNELS {
-        let (file, text) = kernel.parts.last().expect("a kernel has parts");
+        let Part { file, text } = own_part(kernel);
         let header = header(text);
         assert!(header[0].starts_with(&format!("{file}: ")), "shaders/{file}: the first line is `// {file}: what it does`");
         let place = |key: &str| header.iter().position(|line| line.starts_with(key)).unwrap_or_else(|| panic!("shaders/{file}: no line `{key}`"));
@@ -48,7 +60,7 @@ fn kernels_start_with_a_header() {
 #[test]
 fn shared_parts_start_with_a_header() {
     for kernel in KERNELS {
-        for (file, text) in &kernel.parts[..kernel.parts.len() - 1] {
+        for Part { file, text } in parts_of(kernel).into_iter().filter(|part| *part != own_part(kernel)) {
             let header = header(text);
             let name = Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or_default();
             assert!(header[0].starts_with(&format!("{name}: ")), "shaders/{file}: the first line is `// {name}: what it does`");
@@ -64,7 +76,7 @@ fn shared_parts_start_with_a_header() {
 #[test]
 fn bindings_are_commented_with_their_shape() {
     for kernel in KERNELS {
-        let (file, text) = kernel.parts.last().expect("a kernel has parts");
+        let Part { file, text } = own_part(kernel);
         for line in text.lines().filter(|line| line.starts_with("@group") && line.contains("var<storage")) {
             let comment = line.split_once("//").map_or("", |(_, comment)| comment);
             assert!(comment.contains('[') && comment.contains(']'), "shaders/{file}: `{line}` does not give the tensor's shape");
@@ -86,7 +98,7 @@ fn no_file_is_unused_and_every_file_is_in_the_readme() {
     }
     assert_eq!(files.iter().map(String::as_str).collect::<BTreeSet<_>>(), parts(), "files below shaders/ and parts of kernels");
     for kernel in KERNELS {
-        for (file, _) in kernel.parts {
+        for Part { file, .. } in parts_of(kernel) {
             let row = readme.lines().find(|line| line.starts_with('|') && line.contains(&format!("`{file}`")));
             let row = row.unwrap_or_else(|| panic!("shaders/README.md has no row for `{file}`"));
             assert!(row.contains(kernel.name), "shaders/README.md: the row of `{file}` does not name the kernel {}", kernel.name);

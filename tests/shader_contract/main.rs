@@ -4,12 +4,29 @@ mod files;
 mod interface;
 mod translate;
 
-use cellgate::gpu::kernels::Kernel;
+use cellgate::LstmConfig;
+use cellgate::gpu::form::{ProductForm, ResidentForm, RowForm};
+use cellgate::gpu::kernels::{Kernel, KernelId};
+use cellgate::gpu::plan::TILES;
 use cellgate::gpu::shader::Shader;
+use cellgate::gpu::specialise::{Form, Shape, Specialisation};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// What every WebGPU implementation has: nothing optional.
 const WEB_BASELINE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
+/// A form that the kernel can be built in.
+fn a_form(kernel: KernelId) -> Form {
+    let resident = ResidentForm { workgroup_size: 32, rows: 4, units: 1, k_lanes: 4, held: kernel == KernelId::ResidentHeld };
+    match kernel {
+        KernelId::NormGates | KernelId::NormCell => Form::Only,
+        KernelId::InputGatesRows | KernelId::Step | KernelId::Project => {
+            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4 }))
+        }
+        KernelId::InputGates | KernelId::StepTile | KernelId::ProjectTile => Form::Product(ProductForm::Tile(TILES[0])),
+        KernelId::Resident | KernelId::ResidentHeld => Form::Resident(resident),
+    }
+}
 
 /// A kernel's shader, parsed and validated, with its overrides still open.
 struct Parsed {
@@ -19,15 +36,22 @@ struct Parsed {
 }
 
 impl Parsed {
+    /// In a form that it can be built in.
     fn new(kernel: &'static Kernel) -> Self {
-        let source = Shader::new(kernel).source;
+        Self::of(&Specialisation::new(kernel.id, a_form(kernel.id), &LstmConfig::new(3, 5), Shape::default()))
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn of(specialisation: &Specialisation) -> Result<Self, String> {
+        let kernel = specialisation.kernel.kernel();
+        let source = Shader::new(specialisation).source;
         let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: WEB_BASELINE };
         let module = naga::front::wgsl::Frontend::new_with_options(options)
             .parse(&source)
-            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
+            .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
         let info = Validator::new(ValidationFlags::all(), WEB_BASELINE)
             .validate(&module)
-            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
-        Self { kernel, module, info }
+            .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
+        Ok(Self { kernel, module, info })
     }
 }

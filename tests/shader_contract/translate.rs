@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use cellgate::gpu::kernels::KERNELS;
-use cellgate::gpu::specialise::{Shape, Specialisation};
-use cellgate::{Activation, CellActivations, Direction, LstmConfig};
+use cellgate::gpu::form::{ProductForm, Schedule};
+use cellgate::gpu::kernels::{KERNELS, KernelId};
+use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
+use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
+use cellgate::gpu::specialise::{Form, Shape, Specialisation};
+use cellgate::{Activation, CellActivations, Direction, LstmConfig, Precision};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::ModuleInfo;
 use naga::{AddressSpace, Module, ShaderStage};
 use rayon::prelude::*;
 
-use super::Parsed;
 use super::interface::ACTIVATIONS;
+use super::{Parsed, a_form};
 
 /// The least that WebGPU promises.
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
@@ -72,13 +75,79 @@ fn configs() -> Vec<LstmConfig> {
 }
 
 fn shapes() -> Vec<Shape> {
-    let mut shapes = Vec::new();
-    for ragged in [false, true] {
-        for rows in [1, 4] {
-            shapes.extend([1, 2, 4, 8, 16].map(|k_lanes| Shape { ragged, rows, k_lanes }));
+    [(false, false), (false, true), (true, false), (true, true)].map(|(ragged, wavefront)| Shape { ragged, wavefront, ..Shape::default() }).to_vec()
+}
+
+/// Every form in which candidates for a range of sizes build a kernel, on a device with the least that WebGPU promises.
+fn forms() -> BTreeMap<String, (KernelId, Form, LstmConfig, Precision)> {
+    let mut forms = BTreeMap::new();
+    for (hidden_size, proj_size) in [
+        (1, None),
+        (5, None),
+        (32, Some(8)),
+        (48, None),
+        (64, None),
+        (100, None),
+        (128, None),
+        (256, Some(130)),
+        (300, None),
+        (512, None),
+        (1024, None),
+    ] {
+        let config = LstmConfig { num_layers: 2, proj_size, ..LstmConfig::new(3, hidden_size) };
+        for precision in Precision::ALL {
+            let lone =
+                PackedLayer { weight_ih: Region::default(), weight_hh: Region::default(), weight_hr: Region::default(), joined: true, vectors: 0 };
+            let layout = PackedLayout { precision, layers: vec![lone; 2] };
+            for batch in [1, 7, 500] {
+                for choice in candidates(&config, &layout, batch, None, &least()) {
+                    let mut add = |kernel: KernelId, form: Form| {
+                        let key = format!("{kernel:?} {form:?} {precision} {}", if matches!(form, Form::Resident(_)) { hidden_size } else { 0 });
+                        forms.insert(key, (kernel, form, config.clone(), precision));
+                    };
+                    let rows = matches!(choice.input, ProductForm::Rows(_));
+                    add(if rows { KernelId::InputGatesRows } else { KernelId::InputGates }, Form::Product(choice.input));
+                    match choice.schedule {
+                        Schedule::PerStep(form) | Schedule::Wavefront(form) => {
+                            let rows = matches!(form, ProductForm::Rows(_));
+                            add(if rows { KernelId::Step } else { KernelId::StepTile }, Form::Product(form));
+                            add(if rows { KernelId::Project } else { KernelId::ProjectTile }, Form::Product(form));
+                        }
+                        Schedule::Resident(form) => add(if form.held { KernelId::ResidentHeld } else { KernelId::Resident }, Form::Resident(form)),
+                    }
+                }
+            }
         }
     }
-    shapes
+    forms
+}
+
+/// A device with the least that WebGPU promises.
+fn least() -> DeviceProfile {
+    DeviceProfile {
+        max_binding_bytes: 128 << 20,
+        max_workgroups: 65_535,
+        uniform_alignment: 256,
+        activation_bytes: 256 << 20,
+        max_workgroup_threads: MAX_WORKGROUP_THREADS,
+        max_workgroup_bytes: MAX_WORKGROUP_BYTES,
+        held_words: 64,
+        max_loop_iterations: u64::MAX,
+        flops_per_second: 1e12,
+        bytes_per_second: 1e11,
+        seconds_per_dispatch: 5e-6,
+        seconds_per_submit: 0.05,
+        model: CostModel {
+            units: 12.0,
+            unit_flops: 1e11,
+            unit_bytes: 3e10,
+            shared_bytes: 2e11,
+            dispatch_seconds: 6e-6,
+            barrier_seconds: 1e-7,
+            load_seconds: 5e-7,
+            full_tile: 1.0,
+        },
+    }
 }
 
 #[test]
@@ -90,7 +159,7 @@ fn every_specialisation_translates_for_every_api() {
         for config in &configs {
             config.validate().expect("the variants are valid");
             for &shape in &shapes {
-                let specialisation = Specialisation::new(kernel.id, config, shape);
+                let specialisation = Specialisation::new(kernel.id, a_form(kernel.id), config, shape);
                 distinct.insert(specialisation.overrides.iter().map(|(_, value)| value.to_bits()).collect(), specialisation);
             }
         }
@@ -102,6 +171,21 @@ fn every_specialisation_translates_for_every_api() {
 }
 
 #[test]
+fn every_form_and_precision_translates_for_every_api() {
+    let forms = forms();
+    eprintln!("{} forms", forms.len());
+    let failures: Vec<String> = forms
+        .into_par_iter()
+        .filter_map(|(name, (kernel, form, config, precision))| {
+            let specialisation = Specialisation::new(kernel, form, &config, Shape { precision, ragged: true, wavefront: false });
+            let parsed = Parsed::of(&specialisation).map_err(|error| format!("{name}: {error}"));
+            parsed.and_then(|parsed| check(&parsed, &specialisation.overrides)).err()
+        })
+        .collect();
+    assert!(failures.is_empty(), "{} failures, the first: {}", failures.len(), failures[0]);
+}
+
+#[test]
 fn every_default_is_valid() {
     for kernel in KERNELS {
         check(&Parsed::new(kernel), &[]).unwrap_or_else(|error| panic!("{error}"));
@@ -109,13 +193,13 @@ fn every_default_is_valid() {
 }
 
 fn check(parsed: &Parsed, overrides: &[(&'static str, f64)]) -> Result<(), String> {
-    let name = parsed.kernel.name;
-    let because = |what: &str, error: &dyn std::fmt::Display| format!("{name} with {overrides:?}: {what}: {error}");
+    let name = parsed.kernel.entry;
+    let because = |what: &str, error: &dyn std::fmt::Display| format!("{} with {overrides:?}: {what}: {error}", parsed.kernel.name);
     let constants: PipelineConstants = overrides.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
     let entry = (ShaderStage::Compute, name);
     let (module, info) = process_overrides(&parsed.module, &parsed.info, Some(entry), &constants).map_err(|error| because("overrides", &error))?;
     let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
-    if threads > MAX_WORKGROUP_THREADS || !threads.is_power_of_two() {
+    if threads > MAX_WORKGROUP_THREADS {
         return Err(because("threads of a workgroup", &threads));
     }
     let bytes = workgroup_bytes(&module);

@@ -1,24 +1,31 @@
 //! What the device will do for one block of rows and one segment of time: plain data, made and tested without a device.
 //!
-//! A plan of the schedule `per-step`, for every layer in turn:
-//!
 //! ```text
-//! chunk of steps:  input_gates (one dispatch for all steps and both directions)   [norm_gates]
-//! every step:      step (both directions)   [norm_cell]   [project]
+//! per-step    every layer:  a chunk of steps: input_gates, for all of them and both directions   [norm_gates]
+//!                           every step:       step, both directions   [norm_cell]   [project]
+//! wavefront   layer 0:      a chunk of steps: input_gates
+//!             all layers:   every time step and layer - 1 more: step of all layers, each a step behind the one below   [project]
+//! resident    every layer:  a chunk of steps: input_gates, then resident for all of them, both directions
 //! ```
 
 mod build;
+mod candidates;
+mod cells;
+mod cost;
 mod split;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+use crate::gpu::form::Choice;
 use crate::gpu::kernels::KernelId;
 use crate::gpu::specialise::Specialisation;
 
 pub use build::build;
 pub(crate) use build::state_lens;
+pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, ranked, refusal};
+pub use cost::{Cost, cost};
 pub use split::{Split, split};
 
 /// What a plan needs to know about the device.
@@ -32,6 +39,12 @@ pub struct DeviceProfile {
     pub uniform_alignment: u32,
     /// bytes that `x`, `y` and what lies between the layers should together stay below; larger calls are split
     pub activation_bytes: u64,
+    /// threads that a workgroup may have
+    pub max_workgroup_threads: u32,
+    /// bytes of workgroup memory that a workgroup may have
+    pub max_workgroup_bytes: u32,
+    /// words of weights that a thread may keep in registers
+    pub held_words: u32,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
@@ -42,8 +55,29 @@ pub struct DeviceProfile {
     pub seconds_per_dispatch: f64,
     /// how long a submit may run: other users of the device wait as long, and watchdogs end what runs for seconds
     pub seconds_per_submit: f64,
-    /// workgroups below which the device is not filled, and sums are split over threads instead
-    pub fill_workgroups: u32,
+    /// what a typical device of this kind reaches, for choosing between schedules
+    pub model: CostModel,
+}
+
+/// What a typical device of a kind reaches. The figures decide between candidates where nothing was measured, and bound nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostModel {
+    /// compute units: workgroups that run at full speed at the same time
+    pub units: f64,
+    /// multiplications and additions a second of one unit
+    pub unit_flops: f64,
+    /// bytes a second that one unit reads from the cache that all share
+    pub unit_bytes: f64,
+    /// bytes a second that all units together read from that cache
+    pub shared_bytes: f64,
+    /// from one dispatch to the next that needs its results
+    pub dispatch_seconds: f64,
+    /// a barrier in a workgroup, and what waits around it
+    pub barrier_seconds: f64,
+    /// four loads that follow each other, from the cache that all share
+    pub load_seconds: f64,
+    /// quads of outputs a thread must have at work for a unit to reach its arithmetic
+    pub full_tile: f64,
 }
 
 impl DeviceProfile {
@@ -69,8 +103,10 @@ pub struct Request {
 /// A buffer that a plan uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BufferId {
-    /// packed weights, by arena
+    /// packed matrices, by arena
     Weights(usize),
+    /// biases, peepholes, scales and parameters of layer normalisation
+    Vectors,
     /// the uniforms of all dispatches
     Params,
     /// `x [T, N, I]`
@@ -79,7 +115,7 @@ pub enum BufferId {
     Sequence(usize),
     /// `gates_x [D, chunk, N, H]` in `vec4`
     GatesX,
-    /// `cell_out [D, N, H]` and `gates_h [D, N, H, 4]`
+    /// `gates_h [D, N, H, 4]` and `cell_out [D, N, H]`, on a wavefront `[L, N, H]`
     Scratch,
     /// lengths `[N]`
     Lens,
@@ -92,6 +128,7 @@ impl BufferId {
     pub fn name(self) -> String {
         match self {
             Self::Weights(arena) => format!("weights {arena}"),
+            Self::Vectors => "vectors".to_owned(),
             Self::Params => "params".to_owned(),
             Self::X => "x".to_owned(),
             Self::Sequence(which) => format!("sequence {which}"),
@@ -114,7 +151,7 @@ pub struct Dispatch {
     pub params_offset: u32,
     /// workgroups along x, y, z
     pub workgroups: [u32; 3],
-    /// layer, from 0
+    /// layer, from 0; the lowest of a wavefront
     pub layer: usize,
     /// multiplications and additions of its matrix product
     pub flops: u64,
@@ -136,8 +173,8 @@ pub struct BindGroup {
 pub struct Plan {
     /// what it is for
     pub request: Request,
-    /// the schedule's name
-    pub schedule: &'static str,
+    /// the schedule and its forms
+    pub choice: Choice,
     /// time steps whose input product is made at once
     pub chunk_steps: usize,
     /// everything that is dispatched, in order

@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::plan::DeviceProfile;
 use crate::gpu::plan::build::{cost_factor, gates_parts};
+use crate::gpu::plan::candidates::loops_fit;
 use crate::network::{Direction, GATES, LstmConfig};
 
 /// How a call is split: every block has at most `rows` rows, every segment at most `steps` steps.
@@ -95,24 +96,13 @@ fn max_rows(config: &LstmConfig, profile: &DeviceProfile) -> Result<u64> {
 
 /// Refuses what a driver would end early, in silence.
 fn check_loops(config: &LstmConfig, profile: &DeviceProfile) -> Result<()> {
-    let needed = loop_iterations(config);
-    if needed > profile.max_loop_iterations {
-        return Err(Error::limit(format!(
-            "limit loop iterations of a thread: need {needed} for input_size = {}, hidden_size = {}, the driver allows {}",
-            config.input_size, config.hidden_size, profile.max_loop_iterations,
-        )));
+    if loops_fit(config, profile) {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Loop iterations of the longest-running thread of any kernel, the last test of every loop included.
-fn loop_iterations(config: &LstmConfig) -> u64 {
-    let largest_input = (0..config.num_layers.min(2)).map(|layer| config.layer_input_size(layer)).max().unwrap_or(0) as u64;
-    // a tile of 16: itself, staging twice, the products, each with the test that ends its loop; behind the tiles, the loop that stores
-    let input_gates = largest_input.div_ceil(16) * (1 + 3 + 5 + 17) + 8;
-    // a tile of 64 for one thread a sum
-    let row_product = (config.hidden_size.max(config.out_size()) as u64).div_ceil(64) * (64 + 4) + 8;
-    input_gates.max(row_product)
+    Err(Error::limit(format!(
+        "limit loop iterations of a thread: needs more for input_size = {}, hidden_size = {} than the {} that the driver allows",
+        config.input_size, config.hidden_size, profile.max_loop_iterations,
+    )))
 }
 
 fn too_large(name: &str, need: u64, allowed: u64) -> Error {

@@ -1,8 +1,9 @@
 use super::*;
 use crate::error::ErrorKind;
-use crate::gpu::kernels::{InputGatesParams, StepParams};
-use crate::gpu::pack::{PackedLayer, pack};
-use crate::network::{CellWeights, Direction, GATES, LayerNormWeights, Lstm, LstmConfig};
+use crate::gpu::form::{ProductForm, Schedule, ScheduleName};
+use crate::gpu::kernels::{InputGatesParams, ResidentParams, StepParams};
+use crate::gpu::pack::{PackedLayout, pack};
+use crate::network::{Activation, CellActivations, CellWeights, Direction, GATES, LayerNormWeights, Lstm, LstmConfig, Precision};
 use ndarray::{Array1, Array2};
 
 fn profile() -> DeviceProfile {
@@ -11,16 +12,28 @@ fn profile() -> DeviceProfile {
         max_workgroups: 65_535,
         uniform_alignment: 256,
         activation_bytes: 256 << 20,
+        max_workgroup_threads: 256,
+        max_workgroup_bytes: 16_384,
+        held_words: 64,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
         seconds_per_dispatch: 5e-6,
         seconds_per_submit: 0.05,
-        fill_workgroups: 128,
+        model: CostModel {
+            units: 60.0,
+            unit_flops: 200e9,
+            unit_bytes: 60e9,
+            shared_bytes: 2e12,
+            dispatch_seconds: 4e-6,
+            barrier_seconds: 60e-9,
+            load_seconds: 400e-9,
+            full_tile: 1.0,
+        },
     }
 }
 
-fn layers(config: &LstmConfig) -> Vec<PackedLayer> {
+fn layout(config: &LstmConfig) -> PackedLayout {
     let (gates, hidden) = (GATES * config.hidden_size, config.hidden_size);
     let cells = (0..config.num_cells()).map(|number| CellWeights {
         weight_ih: Array2::zeros((gates, config.layer_input_size(number / config.num_directions()))),
@@ -37,32 +50,55 @@ fn layers(config: &LstmConfig) -> Vec<PackedLayer> {
         }),
     });
     let lstm = Lstm::new(config.clone(), cells.collect()).expect("a valid stack");
-    pack(&lstm, 1 << 30).expect("it fits").layers
+    pack(&lstm, Precision::F32, 1 << 30).expect("it fits").layout
 }
 
 fn request(batch: usize, seq_len: usize) -> Request {
     Request { batch, seq_len, ragged: false, start_slot: 0 }
 }
 
+/// The cheapest plan of a schedule.
+fn plan_to(name: ScheduleName, config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Plan {
+    let layout = layout(config);
+    let ranked = ranked(config, &layout, request.batch, Some(name), profile);
+    let (choice, _) = ranked.first().unwrap_or_else(|| panic!("{:?}", refusal(name, config, &layout, profile)));
+    build(config, &layout, request, *choice, profile)
+}
+
 fn plan(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Plan {
-    build(config, &layers(config), request, profile)
+    plan_to(ScheduleName::PerStep, config, request, profile)
+}
+
+/// Which of a product's two forms; what is counted does not depend on it.
+fn plain(kernel: KernelId) -> KernelId {
+    match kernel {
+        KernelId::InputGatesRows => KernelId::InputGates,
+        KernelId::StepTile => KernelId::Step,
+        KernelId::ProjectTile => KernelId::Project,
+        KernelId::ResidentHeld => KernelId::Resident,
+        kernel => kernel,
+    }
+}
+
+fn counts(plan: &Plan) -> Vec<(KernelId, usize)> {
+    plan.counts().into_iter().map(|(kernel, count)| (plain(kernel), count)).collect()
 }
 
 fn params<P: bytemuck::Pod>(plan: &Plan, kernel: KernelId) -> Vec<P> {
-    let of_kernel = |dispatch: &&Dispatch| plan.specialisations[dispatch.specialisation].kernel == kernel;
+    let of_kernel = |dispatch: &&Dispatch| plain(plan.specialisations[dispatch.specialisation].kernel) == kernel;
     let read = |dispatch: &Dispatch| *bytemuck::from_bytes(&plan.params[dispatch.params_offset as usize..][..size_of::<P>()]);
     plan.dispatches.iter().filter(of_kernel).map(read).collect()
 }
 
 fn count(plan: &Plan, kernel: KernelId) -> usize {
-    plan.counts().into_iter().find(|(known, _)| *known == kernel).map_or(0, |(_, count)| count)
+    counts(plan).into_iter().find(|(known, _)| *known == kernel).map_or(0, |(_, count)| count)
 }
 
 #[test]
 fn a_step_is_one_dispatch_for_both_directions() {
     let config = LstmConfig { num_layers: 3, direction: Direction::Bidirectional, ..LstmConfig::new(16, 32) };
     let plan = plan(&config, request(4, 10), &profile());
-    assert_eq!(plan.counts(), [(KernelId::InputGates, 3), (KernelId::Step, 30)]);
+    assert_eq!(counts(&plan), [(KernelId::InputGates, 3), (KernelId::Step, 30)]);
     assert!(plan.dispatches.iter().all(|dispatch| dispatch.workgroups[2] == 2));
     assert_eq!(plan.y, BufferId::Sequence(0));
     assert_eq!(plan.flops(), config.flops_per_step() * 40);
@@ -91,15 +127,16 @@ fn the_reverse_direction_walks_from_the_last_step_and_from_its_own_chunk() {
     let plan = plan(&config, request(batch, seq_len), &small);
     assert_eq!(plan.chunk_steps, 3);
     let inputs: Vec<InputGatesParams> = params(&plan, KernelId::InputGates);
-    let rows: Vec<_> = inputs.iter().map(|p| (p.num_rows / 2, p.x_row_0 / 2, p.x_row_1 / 2)).collect();
+    let rows: Vec<_> = inputs.iter().map(|p| (p.num_rows / 2, p.x_row / 2, p.x_row.wrapping_add(p.x_row_stride) / 2)).collect();
     assert_eq!(rows, [(3, 0, 4), (3, 3, 1), (1, 6, 0)]);
     let steps: Vec<StepParams> = params(&plan, KernelId::Step);
     for (s, step) in steps.iter().enumerate() {
         let (first, len) = (s / 3 * 3, rows[s / 3].0 as usize);
-        assert_eq!((step.t_0 as usize, step.t_1 as usize), (s, seq_len - 1 - s));
+        let (t_0, t_1) = (step.t, step.t.wrapping_add(step.t_stride));
+        assert_eq!((t_0 as usize, t_1 as usize), (s, seq_len - 1 - s));
         let local = |t: u32, start: usize| (t as usize - start) * batch * 5;
-        assert_eq!(step.gates_0 as usize, local(step.t_0, first));
-        assert_eq!(step.gates_1 as usize, len * batch * 5 + local(step.t_1, rows[s / 3].2 as usize));
+        assert_eq!(step.gates_base as usize, local(t_0, first));
+        assert_eq!(step.gates_base.wrapping_add(step.gates_stride) as usize, len * batch * 5 + local(t_1, rows[s / 3].2 as usize));
     }
 }
 
@@ -108,26 +145,112 @@ fn the_slots_of_h_take_turns() {
     let config = LstmConfig { num_layers: 2, ..LstmConfig::new(3, 5) };
     for start_slot in [0, 1] {
         let plan = plan(&config, Request { start_slot, ..request(2, 3) }, &profile());
-        let slot_len = 2 * 2 * 5;
-        let slots: Vec<_> =
-            params::<StepParams>(&plan, KernelId::Step).iter().map(|p| (p.h_prev_base / slot_len, p.h_next_base / slot_len)).collect();
-        let turn = [(0, 1), (1, 0), (0, 1)].map(|(prev, next)| if start_slot == 0 { (prev, next) } else { (next, prev) });
+        let slots: Vec<_> = params::<StepParams>(&plan, KernelId::Step).iter().map(|p| (p.slot, p.h_len)).collect();
+        let turn = [0, 1, 0].map(|slot| ((slot + start_slot as u32) % 2, 2 * 2 * 5));
         assert_eq!(slots, [turn, turn].concat());
         assert_eq!(plan.end_slot(), 1 - start_slot);
     }
 }
 
 #[test]
+fn a_wave_holds_every_layer_that_has_a_step_in_it() {
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let config = LstmConfig { num_layers: 3, direction, ..LstmConfig::new(16, 32) };
+        let plan = plan_to(ScheduleName::Wavefront, &config, request(4, 5), &profile());
+        assert_eq!(counts(&plan), [(KernelId::InputGates, 1), (KernelId::Step, 5 + 2)]);
+        assert_eq!(plan.flops(), config.flops_per_step() * 20);
+        let (layout, steps) = (layout(&config), params::<StepParams>(&plan, KernelId::Step));
+        let waves: Vec<_> = plan.dispatches[1..].iter().zip(&steps).map(|(dispatch, step)| (step.cell, dispatch.workgroups[2])).collect();
+        assert_eq!(waves, [(0, 1), (0, 2), (0, 3), (0, 3), (0, 3), (1, 2), (2, 1)]);
+        for (wave, (step, (lowest, count))) in steps.iter().zip(waves).enumerate() {
+            assert_eq!(step.hoisted, u32::from(lowest == 0));
+            for z in 0..count {
+                let (layer, s) = ((lowest + z) as usize, wave as u32 - lowest - z);
+                let t = if direction == Direction::Forward { s } else { 4 - s };
+                assert_eq!(step.t.wrapping_add(z.wrapping_mul(step.t_stride)), t, "wave {wave}, layer {layer}");
+                assert_eq!((step.slot + z * step.slot_stride) % 2, s % 2, "wave {wave}, layer {layer}");
+                assert_eq!(step.vectors_base + z * step.vectors_stride, layout.layers[layer].vectors);
+                let weights = layout.layers[layer];
+                let base = step.concat_base.wrapping_add(z * step.concat_stride);
+                assert!(if layer == 0 { step.weight_base == weights.weight_hh.base } else { base == weights.weight_ih.base }, "layer {layer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_resident_chunk_is_one_dispatch_that_knows_both_directions() {
+    let config = LstmConfig { direction: Direction::Bidirectional, ..LstmConfig::new(3, 5) };
+    let small = DeviceProfile { max_binding_bytes: (2 * 3 * 2 * 5 * 16) as u64, ..profile() };
+    let plan = plan_to(ScheduleName::Resident, &config, Request { start_slot: 1, ..request(2, 7) }, &small);
+    assert_eq!(counts(&plan), [(KernelId::InputGates, 3), (KernelId::Resident, 3)]);
+    let chunks: Vec<ResidentParams> = params(&plan, KernelId::Resident);
+    let seen: Vec<_> = chunks.iter().map(|p| (p.num_steps, p.t, p.t.wrapping_add(p.t_stride), p.slot, p.next_slot)).collect();
+    assert_eq!(seen, [(3, 0, 6, 1, 0), (3, 3, 3, 0, 1), (1, 6, 0, 1, 0)]);
+    assert!(chunks.iter().all(|p| p.t_step == 1 && p.t_step.wrapping_add(p.t_step_stride) == u32::MAX));
+    // direction 1 starts at the last step of its part of gates_x
+    assert_eq!(chunks[0].gates_base.wrapping_add(chunks[0].gates_stride), (3 + 2) * 2 * 5);
+    assert_eq!(plan.flops(), config.flops_per_step() * 14);
+}
+
+#[test]
+fn what_does_not_suit_is_refused_with_its_reason() {
+    let plain = LstmConfig::new(8, 16);
+    let normed = LstmConfig { layer_norm: Some(1e-5), num_layers: 2, ..plain.clone() };
+    let both_ways = LstmConfig { direction: Direction::Bidirectional, num_layers: 2, ..plain.clone() };
+    let projected = LstmConfig { proj_size: Some(4), ..plain.clone() };
+    let relu = CellActivations { gate: Activation::Relu, ..CellActivations::default() };
+    let unbounded = LstmConfig { activations: [relu; 2], ..plain.clone() };
+    for (name, config, word) in [
+        (ScheduleName::Wavefront, &plain, "one"),
+        (ScheduleName::Wavefront, &both_ways, "bidirectional"),
+        (ScheduleName::Wavefront, &normed, "layer-normalised"),
+        (ScheduleName::Resident, &normed, "layer-normalised"),
+        (ScheduleName::Resident, &projected, "projection"),
+        (ScheduleName::Resident, &unbounded, "amplify rounding"),
+        (ScheduleName::Resident, &LstmConfig::new(8, 5000), "hidden_size = 5000"),
+    ] {
+        let refusal = refusal(name, config, &layout(config), &profile()).unwrap_or_else(|| panic!("{name} suits {config:?}")).to_string();
+        assert!(refusal.contains(name.name()) && refusal.contains(word), "{refusal}");
+        assert!(candidates(config, &layout(config), 4, Some(name), &profile()).is_empty());
+    }
+    let per_step = |config: &LstmConfig| candidates(config, &layout(config), 4, None, &profile());
+    assert!([&plain, &normed, &both_ways, &projected, &unbounded].into_iter().all(|config| !per_step(config).is_empty()));
+}
+
+#[test]
+fn candidates_keep_to_the_limits_of_the_device() {
+    for hidden_size in [1, 31, 64, 100, 256, 700] {
+        let config = LstmConfig { num_layers: 2, ..LstmConfig::new(16, hidden_size) };
+        let (layout, profile) = (layout(&config), profile());
+        for batch in [1, 3, 40] {
+            let candidates = candidates(&config, &layout, batch, None, &profile);
+            for choice in &candidates {
+                match choice.schedule {
+                    Schedule::Resident(form) => {
+                        assert!(form.workgroup_size <= 256 && form.shared_bytes(hidden_size) <= 16_384, "{hidden_size}: {form:?}");
+                        assert!(form.group_units() as usize >= hidden_size, "{hidden_size}: {form:?} leaves units out");
+                        assert!(form.held_quads(hidden_size) * 4 <= 64, "{hidden_size}: {form:?}");
+                    }
+                    Schedule::PerStep(form) | Schedule::Wavefront(form) => assert!(form.workgroup_size() <= 256),
+                }
+            }
+            let mut distinct = candidates.clone();
+            distinct.dedup();
+            assert_eq!(distinct.len(), candidates.len(), "a candidate is listed twice");
+        }
+    }
+}
+
+#[test]
 fn few_rows_split_their_sums_and_many_do_not() {
-    let k_lanes = |batch, config: &LstmConfig| {
-        let plan = plan(config, request(batch, 1), &profile());
-        let step = plan.specialisations.iter().find(|s| s.kernel == KernelId::Step).expect("every plan steps");
-        step.overrides.iter().find(|(name, _)| *name == "K_LANES").map(|(_, value)| *value)
-    };
+    let form = |batch, config: &LstmConfig| plan(config, request(batch, 1), &profile()).choice.schedule.product();
+    let lanes = |batch, config: &LstmConfig| if let Some(ProductForm::Rows(form)) = form(batch, config) { Some(form.k_lanes) } else { None };
     let config = LstmConfig::new(256, 256);
-    assert_eq!((k_lanes(1, &config), k_lanes(4096, &config)), (Some(16.0), Some(1.0)));
+    assert!(lanes(1, &config).is_some_and(|lanes| lanes >= 4));
+    assert!(matches!(form(4096, &config), Some(ProductForm::Tile(tile)) if tile.row_quads * tile.units >= 4));
     // a sum of one term cannot be split
-    assert_eq!(k_lanes(1, &LstmConfig::new(1, 1)), Some(1.0));
+    assert_eq!(lanes(1, &LstmConfig::new(1, 1)), Some(1));
 }
 
 #[test]
@@ -195,10 +318,19 @@ fn rows_of_a_carried_state_do_not_depend_on_the_length() {
 
 #[test]
 fn loops_too_long_for_the_driver_are_refused() {
-    // llvmpipe gives right results at 40,320 and wrong ones at 40,336
     let llvmpipe = DeviceProfile { max_loop_iterations: 65_535, ..profile() };
-    assert!(split(&LstmConfig::new(40_320, 1024), 1, 1, &llvmpipe).is_ok());
-    let error = split(&LstmConfig::new(40_336, 1024), 1, 1, &llvmpipe).expect_err("too many iterations");
+    // sums of many terms are split over threads, where they can be
+    assert!(split(&LstmConfig::new(500_000, 1024), 1, 1, &llvmpipe).is_ok());
+    let relu = CellActivations { gate: Activation::Relu, ..CellActivations::default() };
+    let unbounded = |input_size| LstmConfig { activations: [relu; 2], ..LstmConfig::new(input_size, 1024) };
+    assert!(split(&unbounded(40_000), 1, 1, &llvmpipe).is_ok());
+    let error = split(&unbounded(60_000), 1, 1, &llvmpipe).expect_err("too many iterations");
     assert_eq!(error.kind(), ErrorKind::Limit);
     assert!(error.to_string().contains("loop iterations"), "{error}");
+    // every plan keeps to the limit, those that walk over time included
+    let config = LstmConfig::new(3, 200);
+    let plan = plan_to(ScheduleName::Resident, &config, request(4, 4000), &llvmpipe);
+    let Schedule::Resident(form) = plan.choice.schedule else { panic!("{:?}", plan.choice) };
+    let (once, step) = cost::loop_iterations::resident(&config, form);
+    assert!(plan.chunk_steps < 4000 && once + plan.chunk_steps as u64 * step <= 65_535, "{} steps of {step}", plan.chunk_steps);
 }
