@@ -189,7 +189,9 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
     explanation.dispatches = counts;
     explanation.memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
     explanation.memory.extend(memory.into_iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes }));
-    explanation.memory.push(MemoryUse { name: "staging".to_owned(), bytes: gpu.staging_bytes(split.rows.min(batch), split.steps.min(seq_len)) });
+    let (rows, steps) = (split.rows.min(batch), split.steps.min(seq_len));
+    let staging = [("upload", gpu.upload_bytes(rows, steps)), ("download", gpu.download_bytes(rows, steps))];
+    explanation.memory.extend(staging.map(|(name, bytes)| MemoryUse { name: name.to_owned(), bytes }));
     explanation.memory.iter().try_fold(0_u64, |sum, memory| sum.checked_add(memory.bytes))?;
     explanation.dispatches.iter().try_fold(0_usize, |sum, kernel| sum.checked_add(kernel.count))?;
     "the only schedule of this version: one fused dispatch a step".clone_into(&mut explanation.why);

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_intrusive::channel::shared::oneshot_channel;
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
 use crate::device::DeviceInfo;
 use crate::error::{Error, ErrorKind, Result};
@@ -127,10 +127,19 @@ impl GpuDevice {
 
     /// A buffer of at least `bytes` bytes, with what it is for in the error.
     pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.make_buffer(name, bytes, usage, false).await
+    }
+
+    /// As [`GpuDevice::buffer`], mapped from the start.
+    pub(crate) async fn mapped_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        self.make_buffer(name, bytes, usage, true).await
+    }
+
+    async fn make_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages, mapped_at_creation: bool) -> Result<wgpu::Buffer> {
         let label = format!("cellgate.{name}");
         // zero-sized buffers cannot be bound
         let size = bytes.max(16).next_multiple_of(4);
-        let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
+        let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation });
         self.checked(&format!("buffer `{name}` of {size} bytes"), make).await
     }
 
@@ -202,25 +211,49 @@ impl GpuDevice {
         receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
     }
 
-    /// The first `bytes` bytes of a buffer that a submit, done by now, has copied its results to.
-    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex, wait: Wait) -> Result<Vec<f32>> {
+    /// Asks for the first `bytes` bytes of `buffer` to be mapped once the submits so far that use it are done; [`Mapping::done`] says when.
+    pub(crate) fn map(buffer: &wgpu::Buffer, bytes: u64, mode: wgpu::MapMode) -> Mapping {
         let (sender, receiver) = oneshot_channel();
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        buffer.map_async(mode, 0..bytes, move |result| {
+            // nobody receives where the call was given up
             let _ = sender.send(result);
         });
+        Mapping(receiver)
+    }
+
+    /// Waits for submit `index`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
+    pub(crate) async fn read(
+        &self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        index: wgpu::SubmissionIndex,
+        wait: Wait,
+        store: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let mapping = Self::map(staging, bytes, wgpu::MapMode::Read);
         self.wait(index, wait).await?;
-        match receiver.receive().await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(Error::new(ErrorKind::Validation, format!("results cannot be mapped: {error}")).with_source(error)),
-            None => return Err(Error::new(ErrorKind::DeviceLost, "results were never mapped")),
-        }
+        mapping.done().await?;
         let view = staging
             .get_mapped_range(0..bytes)
             .map_err(|error| Error::new(ErrorKind::Validation, format!("results cannot be read: {error}")).with_source(error))?;
-        let values = bytemuck::pod_collect_to_vec(&view);
+        store(&view);
         drop(view);
         staging.unmap();
-        Ok(values)
+        Ok(())
+    }
+}
+
+/// A buffer that is about to be mapped.
+pub(crate) struct Mapping(OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>);
+
+impl Mapping {
+    /// Comes back when the buffer is mapped; somebody has to wait for the device meanwhile, or have done so.
+    pub(crate) async fn done(self) -> Result<()> {
+        match self.0.receive().await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("a buffer cannot be mapped: {error}")).with_source(error)),
+            None => Err(Error::new(ErrorKind::DeviceLost, "a buffer was never mapped")),
+        }
     }
 }
 

@@ -9,9 +9,11 @@ pub mod kernels;
 mod lstm;
 pub mod pack;
 pub mod plan;
+mod prepared;
 pub mod shader;
 pub mod specialise;
 mod state;
+mod transfer;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};

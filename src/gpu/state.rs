@@ -30,6 +30,13 @@ pub(crate) struct StateRanges {
     pub(crate) c: Range<u64>,
 }
 
+impl StateRanges {
+    /// Bytes of both together.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.h.end - self.h.start) + (self.c.end - self.c.start)
+    }
+}
+
 const F32: u64 = size_of::<f32>() as u64;
 
 impl GpuState {
@@ -95,7 +102,7 @@ impl StateBlock {
 }
 
 /// Writes `values`, row-major, to `buffer` from byte `offset` on, before the next submit.
-pub(crate) fn write(device: &GpuDevice, buffer: &wgpu::Buffer, offset: u64, values: &ArrayView3<'_, f32>) {
+fn write(device: &GpuDevice, buffer: &wgpu::Buffer, offset: u64, values: &ArrayView3<'_, f32>) {
     let values = values.as_standard_layout();
     let values = values.as_slice().expect("a standard layout is contiguous");
     if !values.is_empty() {
