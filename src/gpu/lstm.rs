@@ -1,5 +1,6 @@
 //! One LSTM stack on the device: weights uploaded once, and calls that go through it in blocks of rows and segments of time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,7 +13,7 @@ use crate::gpu::pack::{PackedLayer, pack};
 use crate::gpu::plan::{self, BufferId, Plan, Request, Split};
 use crate::gpu::prepared::Prepared;
 use crate::gpu::state::{GpuState, StateBlock};
-use crate::gpu::transfer::{Download, Upload, Writer, as_floats, store_state, store_y};
+use crate::gpu::transfer::{Download, Upload, Writer, as_floats, clear_y, store_state, store_y};
 use crate::gpu::{GpuDevice, Wait};
 use crate::network::{Direction, InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState};
 
@@ -161,9 +162,17 @@ impl GpuLstm {
         let mut order = std::mem::take(&mut self.order);
         order.clear();
         order.extend(0..call.batch());
+        if let (Some(lens), Some(_)) = (call.sequence_lens, initial) {
+            // longest first, so that workgroups and blocks of short rows end early; carried states keep their rows
+            order.sort_unstable_by_key(|&row| (Reverse(lens[row]), row));
+        }
         for block in &mut state.blocks {
-            let mut segments = self.segments(block.rows.len(), call.seq_len())?.peekable();
             let (rows, mut initial) = (&order[block.rows.clone()], initial);
+            let seq_len = live_steps(rows.iter().map(|&row| call.len(row)).max().unwrap_or(0), call.seq_len());
+            if let Some(y) = &mut results.y {
+                clear_y(y.slice_mut(s![seq_len.., .., .., ..]), rows);
+            }
+            let mut segments = self.segments(rows.len(), seq_len)?.peekable();
             while let Some(steps) = segments.next() {
                 let segment = Segment { steps, rows, initial: initial.take(), is_last: segments.peek().is_none() };
                 self.run_segment(call, &segment, block, &mut results, wait).await?;
@@ -196,7 +205,8 @@ impl GpuLstm {
             block.slot = 0;
         }
         let (steps, rows) = (segment.steps.clone(), segment.rows);
-        let request = Request { batch: rows.len(), seq_len: steps.len(), ragged: call.sequence_lens.is_some(), start_slot: block.slot };
+        let ragged = rows.iter().any(|&row| call.len(row) < steps.end);
+        let request = Request { batch: rows.len(), seq_len: steps.len(), ragged, start_slot: block.slot };
         let prepared = self.prepare(request).await?;
         let upload = self.upload.take(&self.device, self.upload_bytes(rows.len(), steps.len())).await?;
         let download = self.download.take(&self.device, self.download_bytes(rows.len(), steps.len())).await?;
@@ -254,9 +264,10 @@ impl GpuLstm {
         let mut copies = Vec::with_capacity(4);
         let from = writer.rows(&call.x.slice(s![steps.clone(), .., ..]), rows);
         copies.push(Copy { from, buffer: &self.buffers[&BufferId::X], offset: 0 });
-        if let Some(lens) = call.sequence_lens {
+        if call.sequence_lens.is_some() {
             // a length counts from the start of the call, a segment's steps from its own
-            let from = writer.u32s(rows.iter().map(|&row| lens[row].saturating_sub(steps.start as u32).min(steps.len() as u32)));
+            let len = |&row: &usize| u32::try_from(call.len(row).saturating_sub(steps.start).min(steps.len())).unwrap_or(u32::MAX);
+            let from = writer.u32s(rows.iter().map(len));
             copies.push(Copy { from, buffer: &self.buffers[&BufferId::Lens], offset: 0 });
         }
         if let Some(initial) = segment.initial {
@@ -310,6 +321,12 @@ impl GpuLstm {
     }
 }
 
+/// Steps of a call of `seq_len` that rows of at most `longest` steps need, rounded up to an eighth of the call, so that a few plans serve calls of any
+/// lengths. A step at least: it hands on the states where there is none to take.
+fn live_steps(longest: usize, seq_len: usize) -> usize {
+    longest.max(1).next_multiple_of((seq_len / 8).max(1)).min(seq_len)
+}
+
 /// Puts what [`GpuLstm::encode_results`] copied into its places.
 fn store_results(results: &mut LstmResults<'_>, segment: &Segment<'_, '_>, config: &LstmConfig, mut floats: &[f32]) {
     let (steps, rows) = (segment.steps.clone(), segment.rows);
@@ -322,6 +339,22 @@ fn store_results(results: &mut LstmResults<'_>, segment: &Segment<'_, '_>, confi
     for (result, len) in [(&mut results.h_n, h_len), (&mut results.c_n, c_len)] {
         if let Some(result) = result.as_mut().filter(|_| segment.is_last) {
             store_state(result.view_mut(), rows, take(len));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::live_steps;
+
+    #[test]
+    fn padding_is_cut() {
+        for (longest, seq_len, expected) in [(0, 5, 1), (3, 5, 3), (5, 5, 5), (9, 80, 10), (10, 80, 10), (11, 80, 20), (83, 83, 83), (81, 83, 83)] {
+            assert_eq!(live_steps(longest, seq_len), expected, "{longest} of {seq_len}");
+        }
+        for seq_len in 1..200 {
+            let cuts: std::collections::BTreeSet<_> = (0..=seq_len).map(|longest| live_steps(longest, seq_len)).collect();
+            assert!(cuts.len() <= 16, "{seq_len} steps have {} plans", cuts.len());
         }
     }
 }

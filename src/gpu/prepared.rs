@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::gpu::GpuLstm;
 use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
 
-/// Shapes of call whose plans are kept.
-const MAX_PLANS: usize = 8;
+/// Shapes of call whose plans are kept; a call of many lengths has several.
+const MAX_PLANS: usize = 32;
 
 /// A plan with what the device needs to run it.
 pub(super) struct Prepared {

@@ -149,6 +149,15 @@ pub(super) fn store_y(mut to: ArrayViewMut4<'_, f32>, rows: &[usize], from: &[f3
     }
 }
 
+/// Puts zeros into the rows `rows` of `y [T, N, D, R]`.
+pub(super) fn clear_y(mut y: ArrayViewMut4<'_, f32>, rows: &[usize]) {
+    for mut y in y.outer_iter_mut() {
+        for &row in rows {
+            y.index_axis_mut(Axis(0), row).fill(0.0);
+        }
+    }
+}
+
 /// Puts `from [L*D, rows, size]` into the rows `rows` of `to [L*D, N, size]`.
 pub(super) fn store_state(mut to: ArrayViewMut3<'_, f32>, rows: &[usize], from: &[f32]) {
     let mut values = from.chunks_exact(to.len_of(Axis(2)));

@@ -100,8 +100,11 @@ fn main() {
     for device in &devices {
         let (reference, tallies, name) = (reference.clone(), Arc::clone(&tallies), device.name.clone());
         trials.push(trial(device, "fixed/rows-in-blocks", move |engine| {
-            let case = Case::new(fixed::many_rows(rows_of_several_blocks(engine)?));
-            record(&tallies, name, "fixed/rows-in-blocks".to_owned(), case.run(engine, &reference)?);
+            let rows = rows_of_several_blocks(engine)?;
+            for ragged in [false, true] {
+                let case = Case::new(fixed::many_rows(rows, ragged));
+                record(&tallies, name.clone(), format!("fixed/rows-in-blocks, ragged: {ragged}"), case.run(engine, &reference)?);
+            }
             Ok(())
         }));
     }
@@ -125,7 +128,7 @@ fn main() {
 
 /// Rows that the device takes in at least three blocks; on the CPU, where there are no blocks, some.
 fn rows_of_several_blocks(engine: &Engine) -> Result<usize, Failed> {
-    let session = engine.session(&fixed::many_rows(1).call().network()?, Options::default())?;
+    let session = engine.session(&fixed::many_rows(1, false).call().network()?, Options::default())?;
     for batch in [50, 100, 200, 500, 1000, 2000] {
         if session.explain(batch, 2)?.lstms[0].row_blocks >= 3 {
             return Ok(batch);
