@@ -154,6 +154,22 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
+/// What an engine has made on its GPU so far. Made by [`Engine::usage`](crate::Engine::usage).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeviceUsage {
+    /// bytes of the buffers that there are: weights, states, what lies between the kernels, and what goes to the device and comes back
+    pub buffer_bytes: u64,
+    /// the most that these have been since the engine was opened
+    pub peak_buffer_bytes: u64,
+    /// buffers made, those that are gone included
+    pub buffers_made: u64,
+    /// bind groups made
+    pub bind_groups_made: u64,
+    /// pipelines made
+    pub pipelines_made: u64,
+}
+
 /// A device and why it was chosen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Selection {

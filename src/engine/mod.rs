@@ -3,6 +3,7 @@
 mod candidates;
 mod explain;
 mod node;
+mod options;
 mod runner;
 mod session;
 mod stream;
@@ -13,10 +14,11 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use explain::{Explanation, KernelCount, LstmExplanation, MemoryUse};
-pub use session::{HostState, Options, Precision, Session, State};
+pub use options::{Options, Precision};
+pub use session::{HostState, Session, State};
 pub use stream::{Slot, Stream};
 
-use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
+use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, Selection};
 use crate::engine::candidates::Candidates;
 use crate::error::{Error, Result};
 use crate::gpu::{self, GpuDevice, NoFit};
@@ -113,6 +115,13 @@ impl Engine {
     /// Which device this is, and why it was chosen.
     pub fn describe(&self) -> &Selection {
         &self.selection
+    }
+
+    /// What this engine's sessions have made on its GPU so far; `None` for the CPU and the reference. Clones of an engine count together.
+    ///
+    /// Once calls of the same shapes have run, no call makes anything any more.
+    pub fn usage(&self) -> Option<DeviceUsage> {
+        if let Backend::Gpu(device) = &self.backend { Some(device.usage()) } else { None }
     }
 
     /// Prepares `network` on this device: packs and uploads its weights.

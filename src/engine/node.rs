@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ndarray::{ArrayD, ArrayView3, Dimension};
+use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 
 use crate::engine::Engine;
 use crate::engine::runner::{NodeState, Runner};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
-use crate::network::{Direction, InitialState, LstmCall, LstmConfig, LstmNode, LstmResults, LstmState, Weights, check_room};
-use crate::tensor::{Tensor, TensorView};
+use crate::network::{Direction, InitialState, LstmCall, LstmConfig, LstmNode, LstmResults, Weights, check_room};
+use crate::tensor::{Outputs, Tensor, TensorView};
 
 /// A node's runner, and what it keeps from call to call.
 #[derive(Default)]
@@ -19,6 +19,14 @@ pub(super) struct NodeRunner {
     pub(super) runner: Option<Runner>,
     /// states for plain calls, used again while the batch stays the same
     pub(super) scratch: Option<Scratch>,
+    /// lengths of the rows of a call
+    lens: Vec<u32>,
+}
+
+impl NodeRunner {
+    pub(super) fn new(runner: Option<Runner>) -> Self {
+        Self { runner, ..Self::default() }
+    }
 }
 
 pub(super) struct Scratch {
@@ -61,13 +69,14 @@ impl Value<'_> {
     }
 }
 
-/// Runs one node; returns the tensors that it makes.
+/// Runs one node; returns the tensors that it makes, in arrays of `spare` where these fit.
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
     engine: &Engine,
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
+    spare: &mut Outputs,
     wait: Wait,
 ) -> Result<Vec<(&'n str, Tensor)>> {
     let value = |name: &str| values.get(name).map(Value::view).ok_or_else(|| Error::shape(format!("tensor `{name}`: missing")));
@@ -77,10 +86,10 @@ pub(super) async fn run_node<'n>(
         let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
         let lstm = weights.resolve(&views)?;
         if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
-            *runner = NodeRunner { runner: Some(Runner::new(engine.backend(), Arc::new(lstm)).await?), scratch: None };
+            *runner = NodeRunner::new(Some(Runner::new(engine.backend(), Arc::new(lstm)).await?));
         }
     }
-    let NodeRunner { runner: Some(runner), scratch } = runner else { unreachable!("constant weights are prepared with the session") };
+    let NodeRunner { runner: Some(runner), scratch, lens } = runner else { unreachable!("constant weights are prepared with the session") };
     let config = runner.config().clone();
 
     let x_tensor = value(&node.x)?.float32(&node.x)?;
@@ -92,20 +101,31 @@ pub(super) async fn run_node<'n>(
         return Err(Error::shape(format!("tensor `{}`: expected {expected} with input_size = {}, found {x_shape:?}", node.x, config.input_size)));
     }
     let sequence_lens = match optional(&node.sequence_lens) {
-        Some((name, lens)) => Some(lens.sequence_lens(name, batch, seq_len)?),
+        Some((name, tensor)) => {
+            tensor.sequence_lens(name, batch, seq_len, lens)?;
+            Some(lens.as_slice())
+        }
         None => None,
     };
     // rows that all have full length need no special case
     let sequence_lens = sequence_lens.filter(|lens| lens.iter().any(|&len| (len as usize) < seq_len));
-    let call = LstmCall { x, sequence_lens: sequence_lens.as_deref() };
+    let call = LstmCall { x, sequence_lens };
 
-    check_room::<f32>("tensor `y` [seq_len, batch, num_directions * out_size]", &[[seq_len, batch, config.y_size()]])?;
-    LstmState::<f32>::check_room(&config, batch)?;
     let (dirs, out) = (config.num_directions(), config.out_size());
+    let y_room = ("tensor `y` [seq_len, batch, num_directions * out_size]", [seq_len, batch, config.y_size()]);
+    let state_room = |size: usize| ("states [num_layers * num_directions, batch, size]", [config.num_cells(), batch, size]);
     let state_shape = |size: usize| node.layout.state_shape(config.num_cells(), batch, size);
-    let mut y = node.y.as_ref().map(|_| ArrayD::zeros(node.layout.y_shape(seq_len, batch, dirs, out)));
-    let mut h_n = node.h_n.as_ref().map(|_| ArrayD::zeros(state_shape(out)));
-    let mut c_n = node.c_n.as_ref().map(|_| ArrayD::zeros(state_shape(config.hidden_size)));
+    let mut array = |name: &Option<String>, (what, room): (&str, [usize; 3]), shape: IxDyn| {
+        let Some(name) = name else { return Ok(None) };
+        if let Some(array) = spare.reuse(name, shape.slice()) {
+            return Ok(Some(array));
+        }
+        check_room::<f32>(what, &[room])?;
+        Ok::<_, Error>(Some(ArrayD::zeros(shape)))
+    };
+    let mut y = array(&node.y, y_room, node.layout.y_shape(seq_len, batch, dirs, out))?;
+    let mut h_n = array(&node.h_n, state_room(out), state_shape(out))?;
+    let mut c_n = array(&node.c_n, state_room(config.hidden_size), state_shape(config.hidden_size))?;
     let results = LstmResults {
         y: y.as_mut().map(|y| node.layout.y_inside_mut(y, dirs)),
         h_n: h_n.as_mut().map(|h_n| node.layout.state_inside_mut(h_n)),

@@ -10,41 +10,11 @@ use ndarray::Array3;
 use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::stream::Owner;
-use crate::engine::{Engine, Explanation, Stream, explain};
+use crate::engine::{Engine, Explanation, Options, Precision, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
-
-/// How a session computes.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Options {
-    /// how weights are stored on the device
-    pub precision: Precision,
-}
-
-/// How weights are stored on the device. Sums are `float32` always.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Precision {
-    /// `float32`
-    #[default]
-    F32,
-    /// `float16`; not available yet
-    F16,
-    /// `int8` with a scale for every unit and gate; not available yet
-    Int8,
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Int8 => "int8",
-        })
-    }
-}
 
 /// A network on a device.
 ///
@@ -77,6 +47,8 @@ pub struct Session {
     engine: Engine,
     network: Network,
     pub(super) nodes: Vec<NodeRunner>,
+    /// what nodes made for each other in the last call, for the arrays' sake
+    between: Outputs,
 }
 
 /// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
@@ -117,9 +89,9 @@ impl Session {
                 Weights::Constant(lstm) => Some(Runner::new(engine.backend(), Arc::clone(lstm)).await.map_err(|error| error.within(&node.name))?),
                 Weights::RunTime(_) => None,
             };
-            nodes.push(NodeRunner { runner, scratch: None });
+            nodes.push(NodeRunner::new(runner));
         }
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, nodes })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, nodes, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -139,7 +111,7 @@ impl Session {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) and [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) where the device cannot hold the call;
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where it fails.
     pub fn run(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, None, Wait::Block))
+        pollster::block_on(self.execute(inputs, None, Outputs::default(), Wait::Block))
     }
 
     /// As [`Session::run`], for callers that cannot block.
@@ -150,7 +122,42 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        self.execute(inputs, None, Wait::Async).await
+        self.execute(inputs, None, Outputs::default(), Wait::Async).await
+    }
+
+    /// As [`Session::run`], with the results in the place of those of an earlier call: where an array of `outputs` has the right name and shape it is
+    /// written anew, else one is made. On a GPU, calls of the same shapes then allocate nothing that grows with the call.
+    ///
+    /// ```
+    /// # use cellgate::{DeviceChoice, Engine, Inputs, Network, Options, Outputs};
+    /// # use ndarray::Array3;
+    /// # let network = Network::open("assets/char-lm.safetensors")?;
+    /// # let mut session = Engine::new(DeviceChoice::Cpu)?.session(&network, Options::default())?;
+    /// let mut outputs = Outputs::default();
+    /// for value in [0.0_f32, 1.0] {
+    ///     let x = Array3::from_elem((5, 2, 96), value);
+    ///     session.run_into(&Inputs::new().with("x", x.view()), &mut outputs)?;
+    ///     assert_eq!(outputs["y"].shape(), [5, 2, 96]);
+    /// }
+    /// # Ok::<(), cellgate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::run`]; `outputs` is empty then.
+    pub fn run_into(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
+        let spare = std::mem::take(outputs);
+        *outputs = pollster::block_on(self.execute(inputs, None, spare, Wait::Block))?;
+        Ok(())
+    }
+
+    /// As [`Session::run_into`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]. If the future is dropped before its end, `outputs` is empty.
+    pub async fn run_into_async(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
+        let spare = std::mem::take(outputs);
+        *outputs = self.execute(inputs, None, spare, Wait::Async).await?;
+        Ok(())
     }
 
     /// Runs the network once on the states in `state`, which stay on the device and hold the final states afterwards.
@@ -161,7 +168,7 @@ impl Session {
     /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error other than `Shape` and `Config` the state
     /// is to be written anew, and so it is where a network of several LSTMs fails behind the first.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, Some(state), Wait::Block))
+        pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block))
     }
 
     /// As [`Session::run_with_state`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
@@ -169,7 +176,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run_with_state`]. If the future is dropped before its end, the state is to be written anew.
     pub async fn run_with_state_async(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        self.execute(inputs, Some(state), Wait::Async).await
+        self.execute(inputs, Some(state), Outputs::default(), Wait::Async).await
     }
 
     /// Zero states for a batch of `batch` rows.
@@ -311,13 +318,15 @@ impl Session {
         if state.session == self.id { Ok(()) } else { Err(Error::config("state: expected one made by this session, found another session's")) }
     }
 
-    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, wait: Wait) -> Result<Outputs> {
+    /// Runs the network; results are in arrays of `spare` where these fit.
+    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, mut spare: Outputs, wait: Wait) -> Result<Outputs> {
         if let Some(state) = &state {
             self.own(state)?;
             state.whole()?;
         }
         let network = &self.network;
         self.check_inputs(inputs, state.is_some())?;
+        spare.append(&mut self.between);
         let mut values: Values<'_> = BTreeMap::new();
         values.extend(network.constants.iter().map(|(name, tensor)| (name.as_str(), Value::Given(tensor.view()))));
         values.extend(network.inputs.iter().filter_map(|port| Some((port.name.as_str(), Value::Given(inputs.get(&port.name)?.view())))));
@@ -326,7 +335,7 @@ impl Session {
                 Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
-            let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, wait).await;
+            let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, &mut spare, wait).await;
             let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
             values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
         }
@@ -334,6 +343,11 @@ impl Session {
         for port in &network.outputs {
             let value = values.remove(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
             outputs.insert(port.name.clone(), value.into_tensor());
+        }
+        for (name, value) in values {
+            if let Value::Made(tensor) = value {
+                self.between.insert(name, tensor);
+            }
         }
         if let Some(state) = state {
             state.torn = false;
@@ -445,6 +459,7 @@ mod tests {
         fn uses(session: &mut Session, state: &mut State, inputs: &Inputs<'_>) {
             send(&mut *session);
             send(session.run_async(inputs));
+            send(session.run_into_async(inputs, &mut Outputs::default()));
             send(session.run_with_state_async(inputs, state));
             send(session.read_state_async(state));
             send(session.engine().session_async(session.network(), Options::default()));

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
-use crate::device::DeviceInfo;
+use crate::device::{DeviceInfo, DeviceUsage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
+use crate::gpu::buffer::{Counters, DeviceBuffer};
 use crate::gpu::kernels::{Access, KERNELS, Kernel, KernelId};
 use crate::gpu::plan::DeviceProfile;
 use crate::gpu::shader::Shader;
@@ -44,6 +46,7 @@ pub(crate) struct GpuDevice {
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
     pipelines: Mutex<HashMap<(KernelId, Vec<u64>), wgpu::ComputePipeline>>,
+    counters: Arc<Counters>,
     /// the first failure that no call was there to receive
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
@@ -78,7 +81,17 @@ impl GpuDevice {
         });
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
         let profile = profile(&adapter.info, &limits);
-        Ok(Self { device, queue, profile, info: adapter.info.clone(), state_layout, layouts, pipelines: Mutex::default(), failure })
+        Ok(Self {
+            device,
+            queue,
+            profile,
+            info: adapter.info.clone(),
+            state_layout,
+            layouts,
+            pipelines: Mutex::default(),
+            counters: Arc::default(),
+            failure,
+        })
     }
 
     /// What was opened.
@@ -116,6 +129,7 @@ impl GpuDevice {
             let kind = if error.kind() == ErrorKind::Validation { ErrorKind::ShaderCompilation } else { error.kind() };
             Error::new(kind, shader.with_files(&error.to_string())).with_source(error)
         })?;
+        self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
@@ -126,21 +140,41 @@ impl GpuDevice {
     }
 
     /// A buffer of at least `bytes` bytes, with what it is for in the error.
-    pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<DeviceBuffer> {
         self.make_buffer(name, bytes, usage, false).await
     }
 
     /// As [`GpuDevice::buffer`], mapped from the start.
-    pub(crate) async fn mapped_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub(crate) async fn mapped_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<DeviceBuffer> {
         self.make_buffer(name, bytes, usage, true).await
     }
 
-    async fn make_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages, mapped_at_creation: bool) -> Result<wgpu::Buffer> {
+    async fn make_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages, mapped_at_creation: bool) -> Result<DeviceBuffer> {
         let label = format!("cellgate.{name}");
         // zero-sized buffers cannot be bound
         let size = bytes.max(16).next_multiple_of(4);
         let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation });
-        self.checked(&format!("buffer `{name}` of {size} bytes"), make).await
+        let buffer = self.checked(&format!("buffer `{name}` of {size} bytes"), make).await?;
+        Ok(DeviceBuffer::new(buffer, &self.counters))
+    }
+
+    /// A bind group.
+    pub(crate) fn bind_group(&self, descriptor: &wgpu::BindGroupDescriptor<'_>) -> wgpu::BindGroup {
+        self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
+        self.device.create_bind_group(descriptor)
+    }
+
+    /// What was made here so far.
+    pub(crate) fn usage(&self) -> DeviceUsage {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        DeviceUsage {
+            buffer_bytes: count(&counters.bytes),
+            peak_buffer_bytes: count(&counters.peak_bytes),
+            buffers_made: count(&counters.buffers),
+            bind_groups_made: count(&counters.bind_groups),
+            pipelines_made: count(&counters.pipelines),
+        }
     }
 
     /// Writes `bytes` to `buffer` from byte `offset` on, piece by piece.

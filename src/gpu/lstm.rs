@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ndarray::s;
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::pack::{PackedLayer, pack};
 use crate::gpu::plan::{self, BufferId, Plan, Request, Split};
 use crate::gpu::prepared::Prepared;
@@ -28,9 +29,9 @@ pub(crate) struct GpuLstm {
     config: LstmConfig,
     layers: Vec<PackedLayer>,
     weight_bytes: u64,
-    pub(super) arenas: Vec<wgpu::Buffer>,
+    pub(super) arenas: Vec<DeviceBuffer>,
     /// buffers that all plans share, each as large as the largest call so far needed
-    pub(super) buffers: HashMap<BufferId, wgpu::Buffer>,
+    pub(super) buffers: HashMap<BufferId, DeviceBuffer>,
     /// most recently used last
     pub(super) plans: Vec<Prepared>,
     upload: Upload,

@@ -4,6 +4,7 @@
 //! and tests can look at what runs; their contents follow the kernels and may change with any version.
 
 mod adapter;
+mod buffer;
 mod device;
 pub mod kernels;
 mod lstm;

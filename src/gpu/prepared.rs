@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::GpuLstm;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
 
 /// Shapes of call whose plans are kept; a call of many lengths has several.
@@ -12,6 +13,8 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pipelines: Vec<wgpu::ComputePipeline>,
     bind_groups: Vec<wgpu::BindGroup>,
+    /// uniforms of all dispatches, bound by the bind groups
+    _params: DeviceBuffer,
 }
 
 impl GpuLstm {
@@ -28,14 +31,14 @@ impl GpuLstm {
         for specialisation in &plan.specialisations {
             pipelines.push(self.device.pipeline(specialisation).await?);
         }
+        if self.plans.len() == MAX_PLANS {
+            self.plans.remove(0);
+        }
         let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
         self.device.queue.write_buffer(&params, 0, &plan.params);
         let bind_groups =
             self.device.checked("bind groups", || plan.bind_groups.iter().map(|group| self.bind_group(group, &params)).collect()).await?;
-        if self.plans.len() == MAX_PLANS {
-            self.plans.remove(0);
-        }
-        self.plans.push(Prepared { plan, pipelines, bind_groups });
+        self.plans.push(Prepared { plan, pipelines, bind_groups, _params: params });
         Ok(self.plans.len() - 1)
     }
 
@@ -46,6 +49,9 @@ impl GpuLstm {
             if own_place || self.buffers.get(&id).is_some_and(|buffer| buffer.size() >= bytes) {
                 continue;
             }
+            // freed before its successor is made, and with it what is bound to it
+            self.plans.clear();
+            self.buffers.remove(&id);
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
             let buffer = self.device.buffer(&id.name(), bytes, usage).await?;
             if cfg!(debug_assertions) {
@@ -53,7 +59,6 @@ impl GpuLstm {
                 self.device.fill(&buffer, 0..bytes, f32::NAN);
             }
             self.buffers.insert(id, buffer);
-            self.plans.clear();
         }
         Ok(())
     }
@@ -69,11 +74,7 @@ impl GpuLstm {
             };
             entries.push(wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
         }
-        self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
-            layout: self.device.layout(group.kernel),
-            entries: &entries,
-        })
+        self.device.bind_group(&wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: self.device.layout(group.kernel), entries: &entries })
     }
 }
 

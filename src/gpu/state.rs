@@ -6,6 +6,7 @@ use ndarray::{ArrayView3, s};
 
 use crate::error::Result;
 use crate::gpu::GpuDevice;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::plan::{BufferId, Split};
 use crate::network::{LstmConfig, LstmState};
 
@@ -17,7 +18,7 @@ pub(crate) struct GpuState {
 /// The states of some rows: one buffer `h [2, L*D, N, R]`, `c [L*D, N, H]`. The two slots of `h` take turns, step by step.
 pub(crate) struct StateBlock {
     pub(crate) rows: Range<usize>,
-    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) buffer: DeviceBuffer,
     pub(crate) bind_group: wgpu::BindGroup,
     /// which slot of `h` holds the present state
     pub(crate) slot: usize,
@@ -52,7 +53,7 @@ impl GpuState {
                 // the slot that the first step writes: nothing may read it before
                 device.fill(&buffer, h_len as u64 * F32..2 * h_len as u64 * F32, f32::NAN);
             }
-            let bind_group = device.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            let bind_group = device.bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("cellgate.state"),
                 layout: &device.state_layout,
                 entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],

@@ -10,6 +10,7 @@ use ndarray::{ArrayView3, ArrayViewMut3, ArrayViewMut4, Axis, s};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::GpuDevice;
+use crate::gpu::buffer::DeviceBuffer;
 
 const F32: usize = size_of::<f32>();
 
@@ -19,18 +20,18 @@ const GATHERED: usize = 64;
 /// A buffer in which the inputs of a segment go to the device: mapped for writing while it is in its place.
 #[derive(Default)]
 pub(super) struct Upload {
-    buffer: Option<wgpu::Buffer>,
+    buffer: Option<DeviceBuffer>,
 }
 
 /// A buffer through which results come back: not mapped while it is in its place.
 #[derive(Default)]
 pub(super) struct Download {
-    buffer: Option<wgpu::Buffer>,
+    buffer: Option<DeviceBuffer>,
 }
 
 impl Upload {
     /// Takes the buffer, at least `bytes` long and mapped.
-    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64) -> Result<wgpu::Buffer> {
+    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64) -> Result<DeviceBuffer> {
         match self.buffer.take().filter(|buffer| buffer.size() >= bytes) {
             Some(buffer) => Ok(buffer),
             None => device.mapped_buffer("upload", bytes, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC).await,
@@ -38,14 +39,14 @@ impl Upload {
     }
 
     /// Puts the buffer back, mapped again.
-    pub(super) fn put(&mut self, buffer: wgpu::Buffer) {
+    pub(super) fn put(&mut self, buffer: DeviceBuffer) {
         self.buffer = Some(buffer);
     }
 }
 
 impl Download {
     /// Takes the buffer, at least `bytes` long.
-    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64) -> Result<wgpu::Buffer> {
+    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64) -> Result<DeviceBuffer> {
         match self.buffer.take().filter(|buffer| buffer.size() >= bytes) {
             Some(buffer) => Ok(buffer),
             None => device.buffer("download", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await,
@@ -53,7 +54,7 @@ impl Download {
     }
 
     /// Puts the buffer back, read and unmapped.
-    pub(super) fn put(&mut self, buffer: wgpu::Buffer) {
+    pub(super) fn put(&mut self, buffer: DeviceBuffer) {
         self.buffer = Some(buffer);
     }
 }
