@@ -58,6 +58,9 @@ pub struct DeviceRequest {
     pub backend: Option<GraphicsBackend>,
     /// whether a software adapter (llvmpipe, SwiftShader, WARP) may stand in for a GPU without being named
     pub allow_software: bool,
+    /// whether shaders check every index, bound every loop and guard every division; results have the same bits. `None`: in debug builds.
+    /// A browser checks always.
+    pub checked_shaders: Option<bool>,
 }
 
 impl From<DeviceChoice> for DeviceRequest {

@@ -95,7 +95,7 @@ impl Engine {
                 Ok(choice) => choice,
                 Err(no_fit) => return Ok(Err(no_fit)),
             };
-            match GpuDevice::open(&adapters[chosen]).await {
+            match GpuDevice::open(&adapters[chosen], request.checked_shaders.unwrap_or(cfg!(debug_assertions))).await {
                 Ok(device) => {
                     let selection = Selection { device: device.info().clone(), reason };
                     return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }));

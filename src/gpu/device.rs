@@ -46,6 +46,8 @@ pub(crate) struct GpuDevice {
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
     pipelines: Mutex<HashMap<(KernelId, Vec<u64>), wgpu::ComputePipeline>>,
+    /// what shaders check when they run
+    runtime_checks: wgpu::ShaderRuntimeChecks,
     counters: Arc<Counters>,
     /// the first failure that no call was there to receive
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
@@ -57,8 +59,8 @@ struct KernelLayout {
 }
 
 impl GpuDevice {
-    /// Opens the adapter's device.
-    pub(crate) async fn open(adapter: &Adapter) -> Result<Self> {
+    /// Opens the adapter's device, with shaders that check what they do or trust the plan.
+    pub(crate) async fn open(adapter: &Adapter, checked_shaders: bool) -> Result<Self> {
         let limits = adapter.adapter.limits();
         let descriptor = wgpu::DeviceDescriptor { label: Some("cellgate"), required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
         let (device, queue) = adapter
@@ -75,6 +77,7 @@ impl GpuDevice {
             let failure = Arc::clone(&failure);
             move |reason, message| keep_first(&failure, ErrorKind::DeviceLost, format!("the device was lost ({reason:?}): {message}"))
         });
+        let runtime_checks = if checked_shaders { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let state_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("cellgate.state"),
             entries: &[storage_entry(0, Access::ReadWrite)],
@@ -89,6 +92,7 @@ impl GpuDevice {
             state_layout,
             layouts,
             pipelines: Mutex::default(),
+            runtime_checks,
             counters: Arc::default(),
             failure,
         })
@@ -108,10 +112,7 @@ impl GpuDevice {
         let kernel = specialisation.kernel.kernel();
         let shader = Shader::new(kernel);
         let make = || {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Wgsl(shader.source.as_str().into()),
-            });
+            let module = self.shader_module(kernel.name, &shader);
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&format!("cellgate.{}", kernel.name)),
                 layout: Some(&self.layouts[&kernel.id].pipeline),
@@ -132,6 +133,17 @@ impl GpuDevice {
         self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    #[expect(unsafe_code, reason = "only here are shaders made, and checks at run time cost time on some drivers")]
+    fn shader_module(&self, name: &str, shader: &Shader) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(shader.source.as_str().into());
+        // SAFETY: without checks, an index outside of its binding or an endless loop would be undefined behaviour. Kernels compute indices
+        // and loop bounds from their uniforms and workgroup ids alone; the values of tensors, `sequence_lens` included, are data to them. Uniforms
+        // and sizes of buffers come from one plan (`plan::build`), whose sizes `GpuLstm::check_sizes` compares with the buffers that are bound
+        // before anything is dispatched; kernels guard the remainders of their tiles themselves, and divide by constants of theirs that are
+        // not 0. The same kernels run checked in debug builds and tests, from buffers full of NaN, and give the same bits.
+        unsafe { self.device.create_shader_module_trusted(wgpu::ShaderModuleDescriptor { label: Some(name), source }, self.runtime_checks) }
     }
 
     /// The layout of bind group 0 of a kernel.

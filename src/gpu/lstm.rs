@@ -209,6 +209,7 @@ impl GpuLstm {
         let ragged = rows.iter().any(|&row| call.len(row) < steps.end);
         let request = Request { batch: rows.len(), seq_len: steps.len(), ragged, start_slot: block.slot };
         let prepared = self.prepare(request).await?;
+        self.check_sizes(&self.plans[prepared].plan, &block.buffer)?;
         let upload = self.upload.take(&self.device, self.upload_bytes(rows.len(), steps.len())).await?;
         let download = self.download.take(&self.device, self.download_bytes(rows.len(), steps.len())).await?;
 

@@ -1,6 +1,6 @@
 //! Plans with what the device needs to run them, made once for each shape of call.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::GpuLstm;
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
@@ -40,6 +40,22 @@ impl GpuLstm {
             self.device.checked("bind groups", || plan.bind_groups.iter().map(|group| self.bind_group(group, &params)).collect()).await?;
         self.plans.push(Prepared { plan, pipelines, bind_groups, _params: params });
         Ok(self.plans.len() - 1)
+    }
+
+    /// Checks that every buffer that `plan` runs on, `state` included, is as large as its kernels take it to be. They do not check themselves.
+    pub(super) fn check_sizes(&self, plan: &Plan, state: &wgpu::Buffer) -> Result<()> {
+        for &(id, bytes) in &plan.buffers {
+            let found = match id {
+                // made from the plan's own uniforms, and from the weights that its layers are places in
+                BufferId::Params | BufferId::Weights(_) => continue,
+                BufferId::State => state.size(),
+                id => self.buffers.get(&id).map_or(0, |buffer| buffer.size()),
+            };
+            if found < bytes {
+                return Err(Error::new(ErrorKind::Validation, format!("buffer `{}`: the plan needs {bytes} bytes, found {found}", id.name())));
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that every buffer of `plan` is there and large enough. A buffer that is replaced takes the plans bound to it along.

@@ -6,6 +6,7 @@ mod activations;
 mod common;
 mod ranges;
 mod rows;
+mod shaders;
 mod time;
 
 use cellgate::{DeviceChoice, Direction, Engine, LstmConfig};
@@ -19,7 +20,7 @@ fn main() {
     let cpu = Engine::new(DeviceChoice::Cpu).expect("the CPU is always there");
     let mut devices = vec![TestDevice { name: "cpu".to_owned(), engine: Some(cpu) }];
     devices.extend(gpus());
-    let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests()].concat();
+    let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests(), shaders::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();
     for device in &devices {
         trials.extend(tests.iter().map(|(name, test)| trial(device, name, *test)));
