@@ -167,6 +167,8 @@ pub struct DeviceUsage {
     pub peak_buffer_bytes: u64,
     /// buffers made, those that are gone included
     pub buffers_made: u64,
+    /// bytes that the graphics API has taken for all of this and for its own needs, where it tells (Vulkan, DirectX 12)
+    pub allocated_bytes: Option<u64>,
     /// bind groups made
     pub bind_groups_made: u64,
     /// pipelines made

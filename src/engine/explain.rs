@@ -75,7 +75,7 @@ pub struct KernelCount {
     pub count: usize,
 }
 
-/// Memory that a call needs on the device.
+/// Memory that a call needs on the device. Calls of the same session share it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryUse {
     /// what for
@@ -175,8 +175,11 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
                 let known = memory.entry(id).or_default();
                 match id {
                     BufferId::State => state_bytes = bytes,
-                    // every kept plan has its uniforms
-                    BufferId::Params => *known = known.checked_add(bytes)?,
+                    // every kept plan has its uniforms; segments of odd length start from either slot of h in turn, with a plan for each
+                    BufferId::Params => {
+                        let plans = if steps % 2 == 1 && segments > 1 { 2 } else { 1 };
+                        *known = known.checked_add(bytes.checked_mul(plans)?)?;
+                    }
                     _ => *known = bytes.max(*known),
                 }
             }

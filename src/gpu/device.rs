@@ -184,6 +184,7 @@ impl GpuDevice {
             buffer_bytes: count(&counters.bytes),
             peak_buffer_bytes: count(&counters.peak_bytes),
             buffers_made: count(&counters.buffers),
+            allocated_bytes: self.device.generate_allocator_report().map(|report| report.total_allocated_bytes),
             bind_groups_made: count(&counters.bind_groups),
             pipelines_made: count(&counters.pipelines),
         }
