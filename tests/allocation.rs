@@ -1,11 +1,12 @@
-//! A call like an earlier one makes nothing on the device, and allocates nothing on the host that grows with its tensors.
+//! A call like an earlier one makes nothing on the device, and allocates nothing on the host that grows with its tensors; timed calls say where
+//! their time went, and do not either.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cellgate::{Direction, Engine, LstmConfig, Outputs};
+use cellgate::{Direction, Engine, LstmConfig, Options, Outputs};
 use common::call::{Call, Rng};
 use common::{devices, trial};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -54,6 +55,7 @@ fn main() {
     for device in devices().iter().filter(|device| device.name.starts_with("gpu")) {
         trials.push(trial(device, "a-call-like-an-earlier-one", again));
         trials.push(trial(device, "calls-of-any-lengths", lengths));
+        trials.push(trial(device, "timed-calls", timed));
     }
     // one after the other: all count together
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -166,4 +168,33 @@ fn lengths(engine: &Engine) -> Result<(), Failed> {
     let before = made(engine);
     (0..=seq_len).try_for_each(&mut run)?;
     if made(engine) == before { Ok(()) } else { Err(format!("lengths seen before made something: {:?}, before {before:?}", made(engine)).into()) }
+}
+
+/// A session that times its calls gives the same values, and says where the time went; several submits are timed together.
+fn timed(engine: &Engine) -> Result<(), Failed> {
+    let call = Call::random(LstmConfig { num_layers: 2, ..LstmConfig::new(3, 5) }, 2500, 2, &mut Rng::new(3));
+    let mut plain = call.session(engine)?;
+    let expected = call.run_in(&mut plain)?;
+    if plain.profile().is_some() {
+        return Err("a session that times nothing has times".into());
+    }
+    let mut session = engine.session(&call.network()?, Options { profile: true, ..Options::default() })?;
+    call.run_in(&mut session)?;
+    let before = made(engine);
+    let began = std::time::Instant::now();
+    if call.run_in(&mut session)? != expected {
+        return Err("a timed call gives other values".into());
+    }
+    let took = began.elapsed();
+    if made(engine) != before {
+        return Err(format!("a warmed-up timed call made something: {:?}, before {before:?}", made(engine)).into());
+    }
+    let profile = session.profile().ok_or("a timed session has no times")?;
+    let submits = session.explain(2, 2500)?.lstms[0].submits;
+    eprintln!("{}: {submits} submits, {took:?}: {profile:?}", engine.describe().device);
+    let host = [profile.encode, profile.submit_to_done, profile.readback];
+    if host.iter().any(|phase| phase.is_zero() || *phase > took) || profile.device.is_some_and(|device| device.is_zero() || device > took) {
+        return Err(format!("times that cannot be of a call of {took:?}: {profile:?}").into());
+    }
+    Ok(())
 }

@@ -196,7 +196,12 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     let network = call.network()?;
     for precision in [Precision::F16, Precision::Int8] {
         let words = ["precision", "expected f32", &precision.to_string()];
-        expect("a precision that is not there yet", ErrorKind::Config, &words, engine.session(&network, Options { precision }))?;
+        expect(
+            "a precision that is not there yet",
+            ErrorKind::Config,
+            &words,
+            engine.session(&network, Options { precision, ..Options::default() }),
+        )?;
     }
     let (mut session, mut other) = (call.session(engine)?, call.session(engine)?);
     let mut state = session.state(2)?;

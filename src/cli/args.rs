@@ -148,6 +148,6 @@ impl PrecisionArg {
             Self::F16 => Precision::F16,
             Self::Int8 => Precision::Int8,
         };
-        Options { precision }
+        Options { precision, ..Options::default() }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 
-use crate::engine::Engine;
 use crate::engine::runner::{NodeState, Runner};
+use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::network::{Direction, InitialState, LstmCall, LstmConfig, LstmNode, LstmResults, Weights, check_room};
@@ -73,7 +73,7 @@ impl Value<'_> {
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
-    engine: &Engine,
+    (engine, options): (&Engine, &Options),
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
     spare: &mut Outputs,
@@ -86,10 +86,11 @@ pub(super) async fn run_node<'n>(
         let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
         let lstm = weights.resolve(&views)?;
         if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
-            *runner = NodeRunner::new(Some(Runner::new(engine.backend(), Arc::new(lstm)).await?));
+            *runner = NodeRunner::new(Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?));
         }
     }
     let NodeRunner { runner: Some(runner), scratch, lens } = runner else { unreachable!("constant weights are prepared with the session") };
+    runner.reset_profile();
     let config = runner.config().clone();
 
     let x_tensor = value(&node.x)?.float32(&node.x)?;

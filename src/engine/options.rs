@@ -7,6 +7,9 @@ use std::fmt;
 pub struct Options {
     /// how weights are stored on the device
     pub precision: Precision,
+    /// whether calls on a GPU are timed by its own clock, for [`Session::profile`](crate::Session::profile); takes 16 bytes a submit
+    /// on the device that [`Session::explain`](crate::Session::explain) leaves out
+    pub profile: bool,
 }
 
 /// How weights are stored on the device. Sums are `float32` always.

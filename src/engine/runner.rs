@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::{Array, ArrayViewMut, Dimension};
 
 use crate::cpu::CpuLstm;
-use crate::engine::Backend;
+use crate::engine::{Backend, Options};
 use crate::error::Result;
 use crate::gpu::{GpuLstm, GpuState, Wait};
 use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState};
@@ -31,9 +31,9 @@ pub(crate) enum NodeState {
 }
 
 impl Runner {
-    pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>) -> Result<Self> {
+    pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>, options: &Options) -> Result<Self> {
         let backend = match backend {
-            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm).await?)),
+            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm, options.profile).await?)),
             Backend::Cpu => RunnerBackend::Cpu(CpuLstm::new(Arc::clone(&lstm))),
             Backend::Reference => RunnerBackend::Reference,
         };
@@ -51,6 +51,13 @@ impl Runner {
     /// The GPU's side of it, where it runs there.
     pub(crate) fn gpu(&self) -> Option<&GpuLstm> {
         if let RunnerBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+    }
+
+    /// Forgets what calls took so far.
+    pub(crate) fn reset_profile(&mut self) {
+        if let RunnerBackend::Gpu(gpu) = &mut self.backend {
+            gpu.reset_profile();
+        }
     }
 
     /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.

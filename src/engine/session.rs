@@ -13,6 +13,7 @@ use crate::engine::stream::Owner;
 use crate::engine::{Engine, Explanation, Options, Precision, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
+use crate::measure::CallProfile;
 use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
 
@@ -45,6 +46,7 @@ use crate::tensor::{Inputs, Outputs, TensorView};
 pub struct Session {
     id: u64,
     engine: Engine,
+    options: Options,
     network: Network,
     pub(super) nodes: Vec<NodeRunner>,
     /// what nodes made for each other in the last call, for the arrays' sake
@@ -86,12 +88,14 @@ impl Session {
         let mut nodes = Vec::new();
         for node in &network.nodes {
             let runner = match &node.weights {
-                Weights::Constant(lstm) => Some(Runner::new(engine.backend(), Arc::clone(lstm)).await.map_err(|error| error.within(&node.name))?),
+                Weights::Constant(lstm) => {
+                    Some(Runner::new(engine.backend(), Arc::clone(lstm), &options).await.map_err(|error| error.within(&node.name))?)
+                }
                 Weights::RunTime(_) => None,
             };
             nodes.push(NodeRunner::new(runner));
         }
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, nodes, between: Outputs::default() })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, options, network, nodes, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -308,6 +312,27 @@ impl Session {
         explain::explain(&self.engine, runners, batch, seq_len)
     }
 
+    /// Where the time of the last call went; `None` without [`Options::profile`], and on the CPU and the reference.
+    ///
+    /// ```
+    /// use cellgate::{DeviceChoice, Engine, Inputs, Network, Options};
+    ///
+    /// let network = Network::open("assets/char-lm.safetensors")?;
+    /// let mut session = Engine::new(DeviceChoice::Auto)?.session(&network, Options { profile: true, ..Options::default() })?;
+    /// let x = ndarray::Array3::<f32>::zeros((5, 1, 96));
+    /// session.run(&Inputs::new().with("x", x.view()))?;
+    /// if let Some(profile) = session.profile() {
+    ///     println!("recorded in {:?}, done after {:?}", profile.encode, profile.submit_to_done);
+    /// }
+    /// # Ok::<(), cellgate::Error>(())
+    /// ```
+    pub fn profile(&self) -> Option<CallProfile> {
+        let mut profiles = self.nodes.iter().filter_map(|node| Some(node.runner.as_ref()?.gpu()?.profile()));
+        let mut sum = profiles.next().filter(|_| self.options.profile)?;
+        profiles.for_each(|profile| sum.add(&profile));
+        Some(sum)
+    }
+
     /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
     fn carries(&self, node: &LstmNode) -> bool {
         let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
@@ -335,7 +360,7 @@ impl Session {
                 Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
-            let made = run_node(node, &mut self.nodes[number], &self.engine, &values, carried, &mut spare, wait).await;
+            let made = run_node(node, &mut self.nodes[number], (&self.engine, &self.options), &values, carried, &mut spare, wait).await;
             let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
             values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
         }

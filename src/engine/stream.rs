@@ -11,6 +11,7 @@ use crate::engine::session::host_state;
 use crate::engine::{HostState, Session};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
+use crate::measure::CallProfile;
 use crate::network::{Layout, LstmCall, LstmResults, LstmState, check_room};
 
 /// A place in a [`Stream`] that a sequence holds from [`join`](Stream::join) to [`leave`](Stream::leave).
@@ -293,9 +294,15 @@ impl<'s> Stream<'s> {
         let newest = self.holders.iter().flatten().copied().max().unwrap_or(0);
         let lost = std::mem::replace(&mut self.lost, newest);
         let (runner, _) = self.session.only_runner()?;
+        runner.reset_profile();
         runner.run(&call, None, &mut self.state, LstmResults { y: Some(y), ..LstmResults::default() }, wait).await?;
         self.lost = lost;
         Ok(())
+    }
+
+    /// Where the time of the last step went, as [`Session::profile`] says it.
+    pub fn profile(&self) -> Option<CallProfile> {
+        self.session.profile()
     }
 
     /// Checks that the sequence is in the stream and its state whole.

@@ -62,7 +62,12 @@ impl GpuDevice {
     /// Opens the adapter's device, with shaders that check what they do or trust the plan.
     pub(crate) async fn open(adapter: &Adapter, checked_shaders: bool) -> Result<Self> {
         let limits = adapter.adapter.limits();
-        let descriptor = wgpu::DeviceDescriptor { label: Some("cellgate"), required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("cellgate"),
+            required_features: adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
         let (device, queue) = adapter
             .adapter
             .request_device(&descriptor)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ndarray::s;
 
@@ -14,8 +15,10 @@ use crate::gpu::pack::{PackedLayer, pack};
 use crate::gpu::plan::{self, BufferId, Plan, Request, Split};
 use crate::gpu::prepared::Prepared;
 use crate::gpu::state::{GpuState, StateBlock};
+use crate::gpu::timer::{Timer, elapsed};
 use crate::gpu::transfer::{Download, Upload, Writer, as_floats, clear_y, store_state, store_y};
 use crate::gpu::{GpuDevice, Wait};
+use crate::measure::CallProfile;
 use crate::network::{Direction, InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState};
 
 /// Submits that may be under way before the host waits for the first of them.
@@ -36,6 +39,10 @@ pub(crate) struct GpuLstm {
     pub(super) plans: Vec<Prepared>,
     upload: Upload,
     download: Download,
+    /// absent where nobody asks, or the device has no timestamps
+    timer: Option<Timer>,
+    /// of the calls since it was reset
+    profile: CallProfile,
     /// which row of the call each row on the device is, for the call that is under way
     order: Vec<usize>,
 }
@@ -59,8 +66,8 @@ struct Copy<'a> {
 }
 
 impl GpuLstm {
-    /// Packs and uploads the weights of `lstm`.
-    pub(crate) async fn new(device: Arc<GpuDevice>, lstm: &Lstm) -> Result<Self> {
+    /// Packs and uploads the weights of `lstm`; with `profile`, calls are timed by the device, too.
+    pub(crate) async fn new(device: Arc<GpuDevice>, lstm: &Lstm, profile: bool) -> Result<Self> {
         let packed = pack(lstm, device.profile.max_binding_bytes)?;
         let mut arenas = Vec::new();
         for (number, arena) in packed.arenas.iter().enumerate() {
@@ -80,9 +87,21 @@ impl GpuLstm {
             plans: Vec::new(),
             upload: Upload::default(),
             download: Download::default(),
+            timer: profile.then(|| Timer::new(&device)).flatten(),
+            profile: CallProfile::default(),
             order: Vec::new(),
             device,
         })
+    }
+
+    /// Forgets what calls took so far.
+    pub(crate) fn reset_profile(&mut self) {
+        self.profile = CallProfile { device: self.timer.is_some().then_some(Duration::ZERO), ..CallProfile::default() };
+    }
+
+    /// What calls took since [`GpuLstm::reset_profile`].
+    pub(crate) fn profile(&self) -> CallProfile {
+        self.profile
     }
 
     /// Bytes of the packed weights.
@@ -205,45 +224,64 @@ impl GpuLstm {
         if segment.initial.is_some() {
             block.slot = 0;
         }
+        let started = Instant::now();
         let (steps, rows) = (segment.steps.clone(), segment.rows);
         let ragged = rows.iter().any(|&row| call.len(row) < steps.end);
         let request = Request { batch: rows.len(), seq_len: steps.len(), ragged, start_slot: block.slot };
         let prepared = self.prepare(request).await?;
         self.check_sizes(&self.plans[prepared].plan, &block.buffer)?;
+        let num_submits = self.plans[prepared].plan.submits.len();
+        let mut timestamp_bytes = 0;
+        if let Some(timer) = &mut self.timer {
+            timer.reserve(&self.device, num_submits).await?;
+            timestamp_bytes = Timer::bytes(num_submits);
+        }
         let upload = self.upload.take(&self.device, self.upload_bytes(rows.len(), steps.len())).await?;
-        let download = self.download.take(&self.device, self.download_bytes(rows.len(), steps.len())).await?;
+        let download = self.download.take(&self.device, self.download_bytes(rows.len(), steps.len()) + timestamp_bytes).await?;
 
         let mut under_way = VecDeque::with_capacity(MAX_SUBMITS_AHEAD + 1);
-        let mut remapped = None;
-        let num_submits = self.plans[prepared].plan.submits.len();
-        let mut copied = 0;
+        let (mut remapped, mut submitted, mut waited) = (None, None, Duration::ZERO);
+        let (mut copied, mut stamped) = (0, 0);
         for number in 0..num_submits {
             let plan = &self.plans[prepared].plan;
             let mut encoder = self.encoder();
             if number == 0 {
                 self.encode_inputs(&mut encoder, &upload, call, segment, block)?;
             }
-            self.plans[prepared].encode(&mut encoder, number, &block.bind_group);
+            self.plans[prepared].encode(&mut encoder, number, &block.bind_group, self.timer.as_ref());
             if number + 1 == num_submits {
                 block.slot = plan.end_slot();
                 copied = self.encode_results(&mut encoder, &download, &self.buffers[&plan.y], segment, block, results);
+                stamped = self.timer.as_ref().map_or(0, |timer| timer.encode(&mut encoder, num_submits, &download, copied));
             }
             under_way.push_back(self.submit(encoder).await?);
+            submitted.get_or_insert_with(Instant::now);
             // the inputs are on their way: the buffer is the host's again as soon as they have arrived
             remapped.get_or_insert_with(|| GpuDevice::map(&upload, upload.size(), wgpu::MapMode::Write));
             if under_way.len() > MAX_SUBMITS_AHEAD
                 && let Some(index) = under_way.pop_front()
             {
+                let since = Instant::now();
                 self.device.wait(index, wait).await?;
+                waited += since.elapsed();
             }
         }
-        let Some(index) = under_way.pop_back() else { return Ok(()) };
-        if copied > 0 {
-            let store = |bytes: &[u8]| store_results(results, segment, &self.config, &as_floats(bytes));
-            self.device.read(&download, copied, index, wait, store).await?;
+        let (Some(index), Some(submitted)) = (under_way.pop_back(), submitted) else { return Ok(()) };
+        let encode = started.elapsed() - waited;
+        let (mut done, mut device) = (Instant::now(), None);
+        if copied + stamped > 0 {
+            let store = |bytes: &[u8]| {
+                done = Instant::now();
+                let (floats, timestamps) = bytes.split_at(bytes.len() - stamped as usize);
+                store_results(results, segment, &self.config, &as_floats(floats));
+                device = (stamped > 0).then(|| elapsed(timestamps, self.device.queue.get_timestamp_period()));
+            };
+            self.device.read(&download, copied + stamped, index, wait, store).await?;
         } else {
             self.device.wait(index, wait).await?;
+            done = Instant::now();
         }
+        self.profile.add(&CallProfile { encode, submit_to_done: done - submitted, device, readback: done.elapsed() });
         self.download.put(download);
         if let Some(remapped) = remapped {
             remapped.done().await?;

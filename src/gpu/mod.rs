@@ -14,6 +14,7 @@ mod prepared;
 pub mod shader;
 pub mod specialise;
 mod state;
+mod timer;
 mod transfer;
 
 pub(crate) use adapter::{NoFit, adapters, choose};

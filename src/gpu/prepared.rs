@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::GpuLstm;
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
+use crate::gpu::timer::Timer;
 
 /// Shapes of call whose plans are kept; a call of many lengths has several.
 const MAX_PLANS: usize = 32;
@@ -95,9 +96,10 @@ impl GpuLstm {
 }
 
 impl Prepared {
-    /// Encodes submit `number` as one compute pass.
-    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, number: usize, state: &wgpu::BindGroup) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate"), timestamp_writes: None });
+    /// Encodes submit `number` as one compute pass, timed where there is a timer.
+    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, number: usize, state: &wgpu::BindGroup, timer: Option<&Timer>) {
+        let timestamp_writes = timer.and_then(|timer| timer.writes(number));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate"), timestamp_writes });
         let mut pipeline = None;
         for dispatch in &self.plan.dispatches[self.plan.submits[number].clone()] {
             if pipeline != Some(dispatch.specialisation) {
