@@ -58,6 +58,9 @@ pub struct DeviceRequest {
     pub backend: Option<GraphicsBackend>,
     /// whether a software adapter (llvmpipe, SwiftShader, WARP) may stand in for a GPU without being named
     pub allow_software: bool,
+    /// whether shaders check every index, bound every loop and guard every division; results have the same bits. `None`: in debug builds.
+    /// A browser checks always.
+    pub checked_shaders: Option<bool>,
 }
 
 impl From<DeviceChoice> for DeviceRequest {
@@ -152,6 +155,24 @@ impl fmt::Display for DeviceInfo {
         }
         Ok(())
     }
+}
+
+/// What an engine has made on its GPU so far. Made by [`Engine::usage`](crate::Engine::usage).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeviceUsage {
+    /// bytes of the buffers that there are: weights, states, what lies between the kernels, and what goes to the device and comes back
+    pub buffer_bytes: u64,
+    /// the most that these have been since the engine was opened
+    pub peak_buffer_bytes: u64,
+    /// buffers made, those that are gone included
+    pub buffers_made: u64,
+    /// bytes that the graphics API has taken for all of this and for its own needs, where it tells (Vulkan, DirectX 12)
+    pub allocated_bytes: Option<u64>,
+    /// bind groups made
+    pub bind_groups_made: u64,
+    /// pipelines made
+    pub pipelines_made: u64,
 }
 
 /// A device and why it was chosen.

@@ -24,6 +24,7 @@
 //! | to | use |
 //! |---|---|
 //! | run whole sequences | [`Session::run`] |
+//! | run again into the same arrays | [`Session::run_into`] |
 //! | carry the state from call to call, on the device | [`Session::state`], [`Session::run_with_state`] |
 //! | serve many sequences that come and go | [`Session::stream`], [`Session::into_stream`] |
 //! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`] |
@@ -48,7 +49,7 @@ mod network;
 mod reference;
 mod tensor;
 
-pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, GraphicsBackend, Hardware, Selection};
+pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Hardware, Selection};
 pub use engine::{Engine, Explanation, HostState, KernelCount, LstmExplanation, MemoryUse, Options, Session, Slot, State, Stream};
 #[doc(hidden)]
 pub use error::one_line;

@@ -1,4 +1,4 @@
-//! Samples of a quantity, summarised so that one disturbed sample does not move the result.
+//! Where the time of a call goes, and samples of a quantity, summarised so that one disturbed sample does not move the result.
 
 use std::time::Duration;
 
@@ -48,6 +48,32 @@ impl Summary {
     pub fn of_durations(samples: &[Duration]) -> Option<Self> {
         let seconds: Vec<_> = samples.iter().map(Duration::as_secs_f64).collect();
         Self::of(&seconds)
+    }
+}
+
+/// Where the time of a session's last call on a GPU went, all LSTMs together. Made by [`Session::profile`](crate::Session::profile).
+///
+/// `encode` and `submit_to_done` overlap where a call has several submits. Software adapters compute while they are submitted to: there most of
+/// `encode` is the device's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallProfile {
+    /// the host wrote inputs and recorded and submitted commands; in a first call of its shape it made plans, buffers and pipelines as well
+    pub encode: Duration,
+    /// from each first submit until the host had the results in sight
+    pub submit_to_done: Duration,
+    /// the compute passes by the device's own clock; `None` where the adapter has no timestamps, or a call more passes than it counts
+    pub device: Option<Duration>,
+    /// the host stored results in its arrays
+    pub readback: Duration,
+}
+
+impl CallProfile {
+    /// Adds what came after.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.encode += other.encode;
+        self.submit_to_done += other.submit_to_done;
+        self.device = self.device.zip(other.device).map(|(sum, device)| sum + device);
+        self.readback += other.readback;
     }
 }
 

@@ -106,23 +106,24 @@ impl<'a> TensorView<'a> {
         }
     }
 
-    /// The elements as sequence lengths, each from 0 to `seq_len`.
-    pub(crate) fn sequence_lens(&self, name: &str, batch: usize, seq_len: usize) -> Result<Vec<u32>> {
+    /// Puts the elements, which must be sequence lengths from 0 to `seq_len`, in the place of what `lens` held.
+    pub(crate) fn sequence_lens(&self, name: &str, batch: usize, seq_len: usize, lens: &mut Vec<u32>) -> Result<()> {
         if self.shape() != [batch] {
             return Err(Error::shape(format!("tensor `{name}`: expected [batch] = [{batch}], found {:?}", self.shape())));
         }
-        let values: Vec<i64> = match self {
-            Self::I32(view) => view.iter().map(|&value| i64::from(value)).collect(),
-            Self::I64(view) => view.iter().copied().collect(),
-            other => return Err(Error::shape(format!("tensor `{name}`: expected int32 or int64, found {}", other.element_type()))),
+        lens.clear();
+        let mut add = |(row, value): (usize, i64)| {
+            let length = usize::try_from(value).ok().filter(|&length| length <= seq_len).and_then(|length| u32::try_from(length).ok());
+            lens.push(length.ok_or_else(|| {
+                Error::shape(format!("tensor `{name}`: expected lengths from 0 to seq_len = {seq_len}, found {value} in row {row}"))
+            })?);
+            Ok(())
         };
-        let length =
-            |(row, value): (usize, i64)| {
-                usize::try_from(value).ok().filter(|&length| length <= seq_len).and_then(|length| u32::try_from(length).ok()).ok_or_else(|| {
-                    Error::shape(format!("tensor `{name}`: expected lengths from 0 to seq_len = {seq_len}, found {value} in row {row}"))
-                })
-            };
-        values.into_iter().enumerate().map(length).collect()
+        match self {
+            Self::I32(view) => view.iter().map(|&value| i64::from(value)).enumerate().try_for_each(&mut add),
+            Self::I64(view) => view.iter().copied().enumerate().try_for_each(&mut add),
+            other => Err(Error::shape(format!("tensor `{name}`: expected int32 or int64, found {}", other.element_type()))),
+        }
     }
 }
 
@@ -187,6 +188,19 @@ impl Outputs {
 
     pub(crate) fn insert(&mut self, name: impl Into<String>, tensor: impl Into<Tensor>) {
         self.0.insert(name.into(), tensor.into());
+    }
+
+    /// Adds what `other` holds, which is empty then; of one name, what `other` holds stays.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.0.append(&mut other.0);
+    }
+
+    /// Takes the array of an earlier output of this name and shape out, whatever its elements are now.
+    pub(crate) fn reuse(&mut self, name: &str, shape: &[usize]) -> Option<ArrayD<f32>> {
+        match self.0.remove(name) {
+            Some(Tensor::F32(array)) if array.shape() == shape && array.is_standard_layout() => Some(array),
+            _ => None,
+        }
     }
 }
 

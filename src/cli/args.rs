@@ -61,7 +61,7 @@ impl DeviceArgs {
             BackendArg::Dx12 => GraphicsBackend::Dx12,
             BackendArg::Gl => GraphicsBackend::Gl,
         });
-        DeviceRequest { choice, adapter: self.adapter.clone(), backend, allow_software: self.allow_software }
+        DeviceRequest { choice, adapter: self.adapter.clone(), backend, allow_software: self.allow_software, ..DeviceRequest::default() }
     }
 
     /// Opens the device.

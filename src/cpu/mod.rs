@@ -17,7 +17,7 @@ mod walk;
 
 use std::sync::Arc;
 
-use ndarray::{Array2, Array3, ArrayRef, ArrayView3, ArrayViewMut, ArrayViewMut3, Axis, Dimension, s};
+use ndarray::{Array2, ArrayRef, ArrayView3, ArrayViewMut, ArrayViewMut3, ArrayViewMut4, Axis, Dimension, s};
 use rayon::prelude::*;
 
 use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
@@ -50,8 +50,8 @@ struct Block<'a> {
     h: ArrayViewMut3<'a, f32>,
     /// `[L*D, N, H]`
     c: ArrayViewMut3<'a, f32>,
-    /// `[T, N, D*R]`, zeros
-    y: ArrayViewMut3<'a, f32>,
+    /// `[T, N, D, R]`, where it is wanted
+    y: Option<ArrayViewMut4<'a, f32>>,
 }
 
 impl CpuLstm {
@@ -63,15 +63,16 @@ impl CpuLstm {
         Self { config, cells }
     }
 
-    /// Runs the stack from `state`, which is left as it is after each row's last step, and gives `y [T, N, D*R]`.
-    pub(crate) fn run(&self, call: &LstmCall<'_>, state: &mut LstmState) -> Array3<f32> {
-        let (seq_len, batch) = (call.seq_len(), call.batch());
-        let mut y = Array3::zeros((seq_len, batch, self.config.y_size()));
+    /// Runs the stack from `state`, which is left as it is after each row's last step, and writes `y [T, N, D, R]` where it is wanted.
+    pub(crate) fn run(&self, call: &LstmCall<'_>, state: &mut LstmState, mut y: Option<ArrayViewMut4<'_, f32>>) {
+        let batch = call.batch();
         let rows = batch.div_ceil(rayon::current_num_threads()).max(MIN_BLOCK_ROWS);
         let parts = state.h.axis_chunks_iter_mut(Axis(1), rows).zip(state.c.axis_chunks_iter_mut(Axis(1), rows));
-        let blocks = parts.zip(y.axis_chunks_iter_mut(Axis(1), rows)).enumerate().map(|(number, ((h, c), y))| {
+        let mut y_parts = y.as_mut().map(|y| y.axis_chunks_iter_mut(Axis(1), rows));
+        let blocks = parts.enumerate().map(|(number, (h, c))| {
             let first = number * rows;
             let end = first + h.len_of(Axis(1));
+            let y = y_parts.as_mut().and_then(Iterator::next);
             Block { x: call.x.slice(s![.., first..end, ..]), lens: (first..end).map(|n| call.len(n)).collect(), h, c, y }
         });
         let blocks: Vec<_> = blocks.collect();
@@ -79,12 +80,11 @@ impl CpuLstm {
             Cells::Single(cells) => blocks.into_par_iter().for_each(|block| self.run_block(cells, block)),
             Cells::Double(cells) => blocks.into_par_iter().for_each(|block| self.run_block(cells, block)),
         }
-        y
     }
 
     /// Every layer in turn, over the steps that any row of the block has.
     fn run_block<E: Real>(&self, cells: &[PackedCell<E>], block: Block<'_>) {
-        let Block { x, lens, h: h_block, c: c_block, mut y } = block;
+        let Block { x, lens, h: h_block, c: c_block, y } = block;
         let (rows, dirs, out) = (lens.len(), self.config.num_directions(), self.config.out_size());
         let seq_len = lens.iter().copied().max().unwrap_or(0);
         let mut input = flat(x.slice(s![..seq_len, .., ..]));
@@ -101,9 +101,10 @@ impl CpuLstm {
         }
         narrow(h_block, &h);
         narrow(c_block, &c);
-        for (y, output) in y.outer_iter_mut().zip(input.axis_chunks_iter(Axis(0), rows)) {
-            narrow(y, &output);
-        }
+        let Some(mut y) = y else { return };
+        let output = input.into_shape_with_order((seq_len, rows, dirs, out)).expect("a row-major array can be regrouped");
+        narrow(y.slice_mut(s![..seq_len, .., .., ..]), &output);
+        y.slice_mut(s![seq_len.., .., .., ..]).fill(0.0);
     }
 }
 

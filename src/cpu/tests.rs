@@ -1,4 +1,4 @@
-use ndarray::{Array1, ArrayView2, concatenate};
+use ndarray::{Array1, Array3, Array4, ArrayView2, concatenate};
 
 use super::*;
 use crate::network::{Activation, CellActivations, CellWeights, Direction, LayerNormWeights};
@@ -43,6 +43,14 @@ fn lstm(config: &LstmConfig, numbers: &mut Numbers) -> Arc<Lstm> {
         }),
     });
     Arc::new(Lstm::new(config.clone(), cells.collect()).unwrap())
+}
+
+/// Runs the call; `y [T, N, D*R]` comes back from an array that held something else.
+fn run_cpu(cpu: &CpuLstm, call: &LstmCall<'_>, state: &mut LstmState) -> Array3<f32> {
+    let (seq_len, batch, dirs) = (call.seq_len(), call.batch(), cpu.config.num_directions());
+    let mut y = Array4::from_elem((seq_len, batch, dirs, cpu.config.out_size()), f32::NAN);
+    cpu.run(call, state, Some(y.view_mut()));
+    y.into_shape_with_order((seq_len, batch, cpu.config.y_size())).unwrap()
 }
 
 fn configs() -> Vec<LstmConfig> {
@@ -100,9 +108,9 @@ fn a_row_does_not_depend_on_the_batch_the_run_or_the_threads() {
         let lens: Vec<u32> = (0..batch as u32).map(|n| (n * 7 + 9) % 10).collect();
         let start = random_state(&config, batch, &mut numbers);
         let run = |first: usize, end: usize| {
-            let call = LstmCall { x: x.slice(s![.., first..end, ..]), sequence_lens: Some(lens[first..end].to_vec()) };
+            let call = LstmCall { x: x.slice(s![.., first..end, ..]), sequence_lens: Some(&lens[first..end]) };
             let mut state = rows(&start, first, end);
-            (cpu.run(&call, &mut state), state)
+            (run_cpu(&cpu, &call, &mut state), state)
         };
         let (y, state) = run(0, batch);
         let again: Vec<_> = [1, 2, 3, 16]
@@ -130,10 +138,10 @@ fn two_parts_with_carried_state_are_the_whole() {
         let x = numbers.cube((seq_len, batch, config.input_size));
         let start = random_state(&config, batch, &mut numbers);
         let mut state = start.clone();
-        let whole = cpu.run(&LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+        let whole = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
         for cut in [1, 4, 10] {
             let mut carried = start.clone();
-            let mut part = |range| cpu.run(&LstmCall { x: x.slice(s![range, .., ..]), sequence_lens: None }, &mut carried);
+            let mut part = |range| run_cpu(&cpu, &LstmCall { x: x.slice(s![range, .., ..]), sequence_lens: None }, &mut carried);
             let parts = [part(0..cut), part(cut..seq_len)];
             let joined = concatenate(Axis(0), &[parts[0].view(), parts[1].view()]).unwrap();
             assert_eq!(bits(whole.view()), bits(joined.view()), "{config:?} cut at {cut}");
@@ -155,14 +163,14 @@ fn padding_is_neither_read_nor_written() {
             x.slice_mut(s![len as usize.., n, ..]).fill(f32::NAN);
         }
         let mut state = start.clone();
-        let y = cpu.run(&LstmCall { x: x.view(), sequence_lens: Some(lens.to_vec()) }, &mut state);
+        let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: Some(&lens) }, &mut state);
         assert!(y.iter().all(|value| value.is_finite()));
         assert_eq!(rows(&state, 1, 2), rows(&start, 1, 2), "a row of length 0 keeps its state");
         for (n, &len) in lens.iter().enumerate() {
             let len = len as usize;
             assert!(y.slice(s![len.., n, ..]).iter().all(|&value| value == 0.0));
             let mut alone = rows(&start, n, n + 1);
-            let y_alone = cpu.run(&LstmCall { x: x.slice(s![..len, n..=n, ..]), sequence_lens: None }, &mut alone);
+            let y_alone = run_cpu(&cpu, &LstmCall { x: x.slice(s![..len, n..=n, ..]), sequence_lens: None }, &mut alone);
             assert_eq!(bits(y.slice(s![..len, n..=n, ..])), bits(y_alone.view()), "row {n} of {config:?}");
             assert_eq!(rows(&state, n, n + 1), alone);
         }
@@ -178,8 +186,8 @@ fn reverse_is_forward_on_the_reversed_input() {
     let reversed = Arc::new(Lstm::new(reverse.clone(), vec![weights.cell(0, 0).clone()]).unwrap());
     let x = numbers.cube((8, 3, 7));
     let (mut a, mut b) = (LstmState::zeros(&forward, 3), LstmState::zeros(&reverse, 3));
-    let y = CpuLstm::new(weights).run(&LstmCall { x: x.view(), sequence_lens: None }, &mut a);
-    let y_reversed = CpuLstm::new(reversed).run(&LstmCall { x: x.slice(s![..;-1, .., ..]), sequence_lens: None }, &mut b);
+    let y = run_cpu(&CpuLstm::new(weights), &LstmCall { x: x.view(), sequence_lens: None }, &mut a);
+    let y_reversed = run_cpu(&CpuLstm::new(reversed), &LstmCall { x: x.slice(s![..;-1, .., ..]), sequence_lens: None }, &mut b);
     assert_eq!(bits(y.view()), bits(y_reversed.slice(s![..;-1, .., ..])));
     assert_eq!(a, b);
 }
@@ -193,7 +201,7 @@ fn nothing_in_nothing_out() {
             let start = random_state(&config, batch, &mut numbers);
             let mut state = start.clone();
             let x = Array3::zeros((seq_len, batch, config.input_size));
-            let y = cpu.run(&LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+            let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
             assert_eq!((y.dim(), state), ((seq_len, batch, config.y_size()), start));
         }
     }
@@ -262,7 +270,7 @@ fn one_step_with_every_option_is_the_written_equation() {
         // float64 leaves one rounding to float32
         for (cpu, atol, rtol) in [(single(&lstm), 2e-6, 0.0), (double(&lstm), 1e-14, 0.5 * f64::from(f32::EPSILON))] {
             let mut state = start.clone();
-            let y = cpu.run(&LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+            let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
             for (&actual, &expected) in y.iter().zip(&projected).chain(state.c.iter().zip(&c)).chain(state.h.iter().zip(&projected)) {
                 let error = (f64::from(actual) - expected).abs();
                 assert!(error <= atol + rtol * expected.abs(), "{actual}, expected {expected}");
@@ -306,7 +314,7 @@ fn a_stack_that_amplifies_rounding_stays_close_to_float64() {
     let x = numbers.cube((30, 1, 300));
     let expected = affine_elu(&lstm, (alpha, beta), x.index_axis(Axis(1), 0));
     let worst = |cpu: &CpuLstm| {
-        let y = cpu.run(&LstmCall { x: x.view(), sequence_lens: None }, &mut LstmState::zeros(&config, 1));
+        let y = run_cpu(cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut LstmState::zeros(&config, 1));
         let ratios = y.iter().zip(&expected).map(|(&actual, &expected)| (f64::from(actual) - expected).abs() / (bound * (1.0 + expected.abs())));
         ratios.fold(0.0, f64::max)
     };

@@ -75,7 +75,7 @@ pub struct KernelCount {
     pub count: usize,
 }
 
-/// Memory that a call needs on the device.
+/// Memory that a call needs on the device. Calls of the same session share it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryUse {
     /// what for
@@ -175,8 +175,11 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
                 let known = memory.entry(id).or_default();
                 match id {
                     BufferId::State => state_bytes = bytes,
-                    // every kept plan has its uniforms
-                    BufferId::Params => *known = known.checked_add(bytes)?,
+                    // every kept plan has its uniforms; segments of odd length start from either slot of h in turn, with a plan for each
+                    BufferId::Params => {
+                        let plans = if steps % 2 == 1 && segments > 1 { 2 } else { 1 };
+                        *known = known.checked_add(bytes.checked_mul(plans)?)?;
+                    }
                     _ => *known = bytes.max(*known),
                 }
             }
@@ -189,7 +192,9 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
     explanation.dispatches = counts;
     explanation.memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
     explanation.memory.extend(memory.into_iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes }));
-    explanation.memory.push(MemoryUse { name: "staging".to_owned(), bytes: gpu.staging_bytes(split.rows.min(batch), split.steps.min(seq_len)) });
+    let (rows, steps) = (split.rows.min(batch), split.steps.min(seq_len));
+    let staging = [("upload", gpu.upload_bytes(rows, steps)), ("download", gpu.download_bytes(rows, steps))];
+    explanation.memory.extend(staging.map(|(name, bytes)| MemoryUse { name: name.to_owned(), bytes }));
     explanation.memory.iter().try_fold(0_u64, |sum, memory| sum.checked_add(memory.bytes))?;
     explanation.dispatches.iter().try_fold(0_usize, |sum, kernel| sum.checked_add(kernel.count))?;
     "the only schedule of this version: one fused dispatch a step".clone_into(&mut explanation.why);

@@ -3,8 +3,10 @@
 mod candidates;
 mod explain;
 mod node;
+mod options;
 mod runner;
 mod session;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -13,10 +15,12 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use explain::{Explanation, KernelCount, LstmExplanation, MemoryUse};
-pub use session::{HostState, Options, Session, State};
+pub use options::Options;
+pub use session::Session;
+pub use state::{HostState, State};
 pub use stream::{Slot, Stream};
 
-use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, Selection};
+use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, Selection};
 use crate::engine::candidates::Candidates;
 use crate::engine::runner::Runner;
 use crate::error::{Error, Result};
@@ -94,7 +98,7 @@ impl Engine {
                 Ok(choice) => choice,
                 Err(no_fit) => return Ok(Err(no_fit)),
             };
-            match GpuDevice::open(&adapters[chosen]).await {
+            match GpuDevice::open(&adapters[chosen], request.checked_shaders.unwrap_or(cfg!(debug_assertions))).await {
                 Ok(device) => {
                     let selection = Selection { device: device.info().clone(), reason };
                     return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }));
@@ -114,6 +118,13 @@ impl Engine {
     /// Which device this is, and why it was chosen.
     pub fn describe(&self) -> &Selection {
         &self.selection
+    }
+
+    /// What this engine's sessions have made on its GPU so far; `None` for the CPU and the reference. Clones of an engine count together.
+    ///
+    /// Once calls of the same shapes have run, no call makes anything any more.
+    pub fn usage(&self) -> Option<DeviceUsage> {
+        if let Backend::Gpu(device) = &self.backend { Some(device.usage()) } else { None }
     }
 
     /// Prepares `network` on this device: packs and uploads its weights.

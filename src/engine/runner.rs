@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ndarray::Array3;
+use ndarray::{Array, ArrayViewMut, Dimension};
 
 use crate::cpu::CpuLstm;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
 use crate::gpu::{GpuLstm, GpuState, Wait};
-use crate::network::{Lstm, LstmCall, LstmConfig, LstmState, Precision};
+use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 use crate::reference;
 
 /// A stack, prepared for a backend.
@@ -65,6 +65,13 @@ impl Runner {
         if let RunnerBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
     }
 
+    /// Forgets what calls took so far.
+    pub(crate) fn reset_profile(&mut self) {
+        if let RunnerBackend::Gpu(gpu) = &mut self.backend {
+            gpu.reset_profile();
+        }
+    }
+
     /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.
     pub(crate) async fn new_state(&self, batch: usize, seq_len: usize) -> Result<NodeState> {
         Ok(match &self.backend {
@@ -108,33 +115,56 @@ impl Runner {
         }
     }
 
-    /// Runs the stack on the states in `state`, which then holds the final ones; returns `y [T, N, D*R]` and, if wanted, the final states.
+    /// Runs the stack on the states in `state`, which then holds the final ones; where there are `initial` states, from those.
     pub(crate) async fn run(
         &mut self,
         call: &LstmCall<'_>,
+        initial: Option<&InitialState<'_>>,
         state: &mut NodeState,
-        want_state: bool,
+        results: LstmResults<'_>,
         wait: Wait,
-    ) -> Result<(Array3<f32>, Option<LstmState>)> {
+    ) -> Result<()> {
         match (&mut self.backend, state) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.run(call, state, want_state, wait).await,
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => return gpu.run(call, initial, state, results, wait).await,
             (RunnerBackend::Cpu(cpu), NodeState::Cpu(state)) => {
-                let y = cpu.run(call, state);
-                Ok((y, want_state.then(|| state.clone())))
+                if let Some(initial) = initial {
+                    state.start(initial);
+                }
+                cpu.run(call, state, results.y);
+                for (result, value) in [(results.h_n, &state.h), (results.c_n, &state.c)] {
+                    if let Some(mut result) = result {
+                        result.assign(value);
+                    }
+                }
             }
             (RunnerBackend::Reference, NodeState::Reference(state)) => {
+                if let Some(initial) = initial {
+                    state.start(initial);
+                }
                 let y = reference::run(&self.lstm, call, state);
-                #[expect(clippy::cast_possible_truncation, reason = "outputs are float32")]
-                let y = y.mapv(|value| value as f32);
-                Ok((y, want_state.then(|| narrow(state))))
+                if let Some(result) = results.y {
+                    let y = y.into_shape_with_order(result.dim()).expect("y is row-major");
+                    store_narrow(result, &y);
+                }
+                for (result, value) in [(results.h_n, &state.h), (results.c_n, &state.c)] {
+                    if let Some(result) = result {
+                        store_narrow(result, value);
+                    }
+                }
             }
             _ => unreachable!("a session checks that a state is its own"),
         }
+        Ok(())
     }
 }
 
 fn worth(lstm: &Arc<Lstm>, precision: Precision) -> Result<Arc<Lstm>> {
     if precision == Precision::F32 { Ok(Arc::clone(lstm)) } else { Ok(Arc::new(lstm.stored_as(precision)?)) }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "outputs are float32")]
+fn store_narrow<D: Dimension>(mut to: ArrayViewMut<'_, f32, D>, from: &Array<f64, D>) {
+    to.zip_mut_with(from, |to, &from| *to = from as f32);
 }
 
 fn widen(state: &LstmState) -> LstmState<f64> {

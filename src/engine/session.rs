@@ -8,32 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ndarray::Array3;
 
 use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
-use crate::engine::runner::{NodeState, Runner};
+use crate::engine::runner::Runner;
+use crate::engine::state::{HostState, State, host_state};
 use crate::engine::stream::Owner;
-use crate::engine::{Engine, Explanation, Stream, explain};
+use crate::engine::{Engine, Explanation, Options, Stream, explain};
 use crate::error::{Error, Result};
-use crate::gpu::form::{Choice, ScheduleName};
+use crate::gpu::Wait;
+use crate::gpu::form::Choice;
 use crate::gpu::plan::Cost;
-use crate::gpu::{GpuOptions, Wait};
-use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Precision, Weights};
+use crate::measure::CallProfile;
+use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
-
-/// How a session computes.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Options {
-    /// how the weights of the matrix products are stored on the device
-    pub precision: Precision,
-    /// the only schedule that a GPU may use; `None`: whichever is expected to be the fastest. A stack that it does not suit is an error.
-    pub schedule: Option<ScheduleName>,
-    /// one of [`Session::candidates`], for every call, whatever it is expected to cost; for measurements
-    pub choice: Option<Choice>,
-}
-
-impl Options {
-    pub(super) fn gpu(&self) -> GpuOptions {
-        GpuOptions { precision: self.precision, schedule: self.schedule, choice: self.choice }
-    }
-}
 
 /// A network on a device.
 ///
@@ -64,33 +49,11 @@ impl Options {
 pub struct Session {
     id: u64,
     engine: Engine,
-    network: Network,
     options: Options,
+    network: Network,
     pub(super) nodes: Vec<NodeRunner>,
-}
-
-/// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
-///
-/// A call that fails on the way, or whose future is dropped before its end, leaves some parts of the state moved and others not.
-/// Such a state is refused until [`Session::write_state`] writes all of it anew.
-pub struct State {
-    session: u64,
-    batch: usize,
-    /// absent where a node's initial state is made by another node
-    nodes: Vec<Option<NodeState>>,
-    /// whether a call began to move the state and did not come to its end
-    pub(super) torn: bool,
-}
-
-/// The states of one LSTM on the host.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostState {
-    /// the LSTM's node name
-    pub node: String,
-    /// `[L*D, N, R]`
-    pub h: Array3<f32>,
-    /// `[L*D, N, H]`
-    pub c: Array3<f32>,
+    /// what nodes made for each other in the last call, for the arrays' sake
+    between: Outputs,
 }
 
 /// Sessions are numbered, so that a state is not mistaken for another session's.
@@ -107,9 +70,9 @@ impl Session {
                 }
                 Weights::RunTime(_) => None,
             };
-            nodes.push(NodeRunner { runner, scratch: None });
+            nodes.push(NodeRunner::new(runner));
         }
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, network, options, nodes })
+        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, options, network, nodes, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -129,7 +92,7 @@ impl Session {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) and [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) where the device cannot hold the call;
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where it fails.
     pub fn run(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, None, Wait::Block))
+        pollster::block_on(self.execute(inputs, None, Outputs::default(), Wait::Block))
     }
 
     /// As [`Session::run`], for callers that cannot block.
@@ -140,7 +103,42 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        self.execute(inputs, None, Wait::Async).await
+        self.execute(inputs, None, Outputs::default(), Wait::Async).await
+    }
+
+    /// As [`Session::run`], with the results in the place of those of an earlier call: where an array of `outputs` has the right name and shape it is
+    /// written anew, else one is made. On a GPU, calls of the same shapes then allocate nothing that grows with the call.
+    ///
+    /// ```
+    /// # use cellgate::{DeviceChoice, Engine, Inputs, Network, Options, Outputs};
+    /// # use ndarray::Array3;
+    /// # let network = Network::open("assets/char-lm.safetensors")?;
+    /// # let mut session = Engine::new(DeviceChoice::Cpu)?.session(&network, Options::default())?;
+    /// let mut outputs = Outputs::default();
+    /// for value in [0.0_f32, 1.0] {
+    ///     let x = Array3::from_elem((5, 2, 96), value);
+    ///     session.run_into(&Inputs::new().with("x", x.view()), &mut outputs)?;
+    ///     assert_eq!(outputs["y"].shape(), [5, 2, 96]);
+    /// }
+    /// # Ok::<(), cellgate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::run`]; `outputs` is empty then.
+    pub fn run_into(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
+        let spare = std::mem::take(outputs);
+        *outputs = pollster::block_on(self.execute(inputs, None, spare, Wait::Block))?;
+        Ok(())
+    }
+
+    /// As [`Session::run_into`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`]. If the future is dropped before its end, `outputs` is empty.
+    pub async fn run_into_async(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
+        let spare = std::mem::take(outputs);
+        *outputs = self.execute(inputs, None, spare, Wait::Async).await?;
+        Ok(())
     }
 
     /// Runs the network once on the states in `state`, which stay on the device and hold the final states afterwards.
@@ -151,7 +149,7 @@ impl Session {
     /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error other than `Shape` and `Config` the state
     /// is to be written anew, and so it is where a network of several LSTMs fails behind the first.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, Some(state), Wait::Block))
+        pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block))
     }
 
     /// As [`Session::run_with_state`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
@@ -159,7 +157,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run_with_state`]. If the future is dropped before its end, the state is to be written anew.
     pub async fn run_with_state_async(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        self.execute(inputs, Some(state), Wait::Async).await
+        self.execute(inputs, Some(state), Outputs::default(), Wait::Async).await
     }
 
     /// Zero states for a batch of `batch` rows.
@@ -298,6 +296,27 @@ impl Session {
         gpu.map_or_else(Vec::new, |gpu| gpu.candidates(batch))
     }
 
+    /// Where the time of the last call went; `None` without [`Options::profile`], and on the CPU and the reference.
+    ///
+    /// ```
+    /// use cellgate::{DeviceChoice, Engine, Inputs, Network, Options};
+    ///
+    /// let network = Network::open("assets/char-lm.safetensors")?;
+    /// let mut session = Engine::new(DeviceChoice::Auto)?.session(&network, Options { profile: true, ..Options::default() })?;
+    /// let x = ndarray::Array3::<f32>::zeros((5, 1, 96));
+    /// session.run(&Inputs::new().with("x", x.view()))?;
+    /// if let Some(profile) = session.profile() {
+    ///     println!("recorded in {:?}, done after {:?}", profile.encode, profile.submit_to_done);
+    /// }
+    /// # Ok::<(), cellgate::Error>(())
+    /// ```
+    pub fn profile(&self) -> Option<CallProfile> {
+        let mut profiles = self.nodes.iter().filter_map(|node| Some(node.runner.as_ref()?.gpu()?.profile()));
+        let mut sum = profiles.next().filter(|_| self.options.profile)?;
+        profiles.for_each(|profile| sum.add(&profile));
+        Some(sum)
+    }
+
     /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
     fn carries(&self, node: &LstmNode) -> bool {
         let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
@@ -308,13 +327,15 @@ impl Session {
         if state.session == self.id { Ok(()) } else { Err(Error::config("state: expected one made by this session, found another session's")) }
     }
 
-    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, wait: Wait) -> Result<Outputs> {
+    /// Runs the network; results are in arrays of `spare` where these fit.
+    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, mut spare: Outputs, wait: Wait) -> Result<Outputs> {
         if let Some(state) = &state {
             self.own(state)?;
             state.whole()?;
         }
         let network = &self.network;
         self.check_inputs(inputs, state.is_some())?;
+        spare.append(&mut self.between);
         let mut values: Values<'_> = BTreeMap::new();
         values.extend(network.constants.iter().map(|(name, tensor)| (name.as_str(), Value::Given(tensor.view()))));
         values.extend(network.inputs.iter().filter_map(|port| Some((port.name.as_str(), Value::Given(inputs.get(&port.name)?.view())))));
@@ -323,7 +344,7 @@ impl Session {
                 Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
-            let made = run_node(node, &mut self.nodes[number], (&self.engine, &self.options), &values, carried, wait).await;
+            let made = run_node(node, &mut self.nodes[number], (&self.engine, &self.options), &values, carried, &mut spare, wait).await;
             let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
             values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
         }
@@ -331,6 +352,11 @@ impl Session {
         for port in &network.outputs {
             let value = values.remove(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
             outputs.insert(port.name.clone(), value.into_tensor());
+        }
+        for (name, value) in values {
+            if let Value::Made(tensor) = value {
+                self.between.insert(name, tensor);
+            }
         }
         if let Some(state) = state {
             state.torn = false;
@@ -376,26 +402,9 @@ impl Session {
     }
 }
 
-impl State {
-    /// Rows.
-    pub fn batch(&self) -> usize {
-        self.batch
-    }
-
-    fn whole(&self) -> Result<()> {
-        if self.torn { Err(Error::config("state: the last call on it did not finish; write it anew")) } else { Ok(()) }
-    }
-}
-
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("engine", &self.engine).field("network", &self.network.format()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("batch", &self.batch).finish_non_exhaustive()
     }
 }
 
@@ -408,21 +417,6 @@ fn check_element_type(port: &crate::network::Port, tensor: &TensorView<'_>) -> R
     } else {
         Err(Error::shape(format!("input `{}`: expected {expected}, found {found}", port.name)))
     }
-}
-
-/// A host state of `batch` rows, checked.
-pub(super) fn host_state(config: &LstmConfig, batch: usize, value: &HostState) -> Result<LstmState> {
-    for (name, found, size) in [("h", &value.h, config.out_size()), ("c", &value.c, config.hidden_size)] {
-        let expected = [config.num_cells(), batch, size];
-        if found.shape() != expected {
-            return Err(Error::shape(format!(
-                "state `{name}` of `{}`: expected [num_layers, batch, size] = {expected:?}, found {:?}",
-                value.node,
-                found.shape()
-            )));
-        }
-    }
-    Ok(LstmState { h: value.h.clone(), c: value.c.clone() })
 }
 
 #[cfg(test)]
@@ -442,6 +436,7 @@ mod tests {
         fn uses(session: &mut Session, state: &mut State, inputs: &Inputs<'_>) {
             send(&mut *session);
             send(session.run_async(inputs));
+            send(session.run_into_async(inputs, &mut Outputs::default()));
             send(session.run_with_state_async(inputs, state));
             send(session.read_state_async(state));
             send(session.engine().session_async(session.network(), Options::default()));

@@ -4,14 +4,15 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayViewMut4, Axis, s};
 
 use crate::engine::runner::NodeState;
-use crate::engine::session::host_state;
+use crate::engine::state::host_state;
 use crate::engine::{HostState, Session};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
-use crate::network::{Layout, LstmCall, LstmState, check_room};
+use crate::measure::CallProfile;
+use crate::network::{Layout, LstmCall, LstmResults, LstmState, check_room};
 
 /// A place in a [`Stream`] that a sequence holds from [`join`](Stream::join) to [`leave`](Stream::leave).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,9 +240,14 @@ impl<'s> Stream<'s> {
         if let Some(row) = self.holders.iter().position(|holder| holder.is_some_and(|turn| turn <= self.lost)) {
             return Err(unfinished(row));
         }
-        let lens = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
-        let y = self.run(x, lens, wait).await?;
-        Ok(self.layout.y_outside(y, 1))
+        let lens: Vec<u32> = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
+        let layout = self.layout;
+        let (runner, _) = self.session.only_runner()?;
+        let out_size = runner.config().out_size();
+        check_room::<f32>("results [seq_len, capacity, out_size]", &[[seq_len, rows, out_size]])?;
+        let mut y = ArrayD::zeros(layout.y_shape(seq_len, rows, 1, out_size));
+        self.run(x, &lens, layout.y_inside_mut(&mut y, 1), wait).await?;
+        Ok(y)
     }
 
     async fn step_and_wait(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)], wait: Wait) -> Result<Vec<Array2<f32>>> {
@@ -269,26 +275,34 @@ impl<'s> Stream<'s> {
         for (slot, chunk) in chunks {
             x.slice_mut(s![..chunk.nrows(), slot.row, ..]).assign(chunk);
         }
-        let y = self.run(x.view(), lens, wait).await?;
+        let (runner, _) = self.session.only_runner()?;
+        let shape = [longest, self.holders.len(), runner.config().out_size()];
+        check_room::<f32>("results [seq_len, capacity, out_size]", &[shape])?;
+        let mut y = Array3::zeros(shape);
+        self.run(x.view(), &lens, y.view_mut().insert_axis(Axis(2)), wait).await?;
         Ok(chunks.iter().map(|(slot, chunk)| y.index_axis(Axis(1), slot.row).slice(s![..chunk.nrows(), ..]).to_owned()).collect())
     }
 
-    /// Runs `x [T, capacity, I]`; a row of length 0 keeps its state.
-    async fn run(&mut self, x: ArrayView3<'_, f32>, lens: Vec<u32>, wait: Wait) -> Result<Array3<f32>> {
-        let (runner, _) = self.session.only_runner()?;
-        let (seq_len, batch, _) = x.dim();
-        check_room::<f32>("results [seq_len, capacity, out_size]", &[[seq_len, batch, runner.config().y_size()]])?;
+    /// Runs `x [T, capacity, I]`, with `y [T, capacity, 1, R]`, zeros before, as its result; a row of length 0 keeps its state.
+    async fn run(&mut self, x: ArrayView3<'_, f32>, lens: &[u32], y: ArrayViewMut4<'_, f32>, wait: Wait) -> Result<()> {
         if lens.iter().all(|&len| len == 0) {
-            return Ok(Array3::zeros((seq_len, batch, runner.config().y_size())));
+            return Ok(());
         }
-        let full = lens.iter().all(|&len| len as usize == seq_len);
+        let full = lens.iter().all(|&len| len as usize == x.dim().0);
         let call = LstmCall { x, sequence_lens: (!full).then_some(lens) };
         // until the step has come to its end, everybody's state counts as lost
         let newest = self.holders.iter().flatten().copied().max().unwrap_or(0);
         let lost = std::mem::replace(&mut self.lost, newest);
-        let (y, _) = runner.run(&call, &mut self.state, false, wait).await?;
+        let (runner, _) = self.session.only_runner()?;
+        runner.reset_profile();
+        runner.run(&call, None, &mut self.state, LstmResults { y: Some(y), ..LstmResults::default() }, wait).await?;
         self.lost = lost;
-        Ok(y)
+        Ok(())
+    }
+
+    /// Where the time of the last step went, as [`Session::profile`] says it.
+    pub fn profile(&self) -> Option<CallProfile> {
+        self.session.profile()
     }
 
     /// Checks that the sequence is in the stream and its state whole.

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_intrusive::channel::shared::oneshot_channel;
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
-use crate::device::{DeviceInfo, Hardware};
+use crate::device::{DeviceInfo, DeviceUsage, Hardware};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
+use crate::gpu::buffer::{Counters, DeviceBuffer};
 use crate::gpu::kernels::{Access, KERNELS, Kernel, KernelId};
 use crate::gpu::plan::{CostModel, DeviceProfile};
 use crate::gpu::shader::Shader;
@@ -44,6 +46,9 @@ pub(crate) struct GpuDevice {
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+    /// what shaders check when they run
+    runtime_checks: wgpu::ShaderRuntimeChecks,
+    counters: Arc<Counters>,
     /// the first failure that no call was there to receive
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
@@ -54,10 +59,15 @@ struct KernelLayout {
 }
 
 impl GpuDevice {
-    /// Opens the adapter's device.
-    pub(crate) async fn open(adapter: &Adapter) -> Result<Self> {
+    /// Opens the adapter's device, with shaders that check what they do or trust the plan.
+    pub(crate) async fn open(adapter: &Adapter, checked_shaders: bool) -> Result<Self> {
         let limits = adapter.adapter.limits();
-        let descriptor = wgpu::DeviceDescriptor { label: Some("cellgate"), required_limits: limits.clone(), ..wgpu::DeviceDescriptor::default() };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("cellgate"),
+            required_features: adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
         let (device, queue) = adapter
             .adapter
             .request_device(&descriptor)
@@ -72,13 +82,25 @@ impl GpuDevice {
             let failure = Arc::clone(&failure);
             move |reason, message| keep_first(&failure, ErrorKind::DeviceLost, format!("the device was lost ({reason:?}): {message}"))
         });
+        let runtime_checks = if checked_shaders { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let state_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("cellgate.state"),
             entries: &[storage_entry(0, Access::ReadWrite)],
         });
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
         let profile = profile(&adapter.info, &limits);
-        Ok(Self { device, queue, profile, info: adapter.info.clone(), state_layout, layouts, pipelines: Mutex::default(), failure })
+        Ok(Self {
+            device,
+            queue,
+            profile,
+            info: adapter.info.clone(),
+            state_layout,
+            layouts,
+            pipelines: Mutex::default(),
+            runtime_checks,
+            counters: Arc::default(),
+            failure,
+        })
     }
 
     /// What was opened.
@@ -95,10 +117,7 @@ impl GpuDevice {
         let kernel = specialisation.kernel.kernel();
         let shader = Shader::new(specialisation);
         let make = || {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Wgsl(shader.source.as_str().into()),
-            });
+            let module = self.shader_module(kernel.name, &shader);
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&format!("cellgate.{}", kernel.name)),
                 layout: Some(&self.layouts[&kernel.id].pipeline),
@@ -116,8 +135,20 @@ impl GpuDevice {
             let kind = if error.kind() == ErrorKind::Validation { ErrorKind::ShaderCompilation } else { error.kind() };
             Error::new(kind, shader.with_files(&error.to_string())).with_source(error)
         })?;
+        self.counters.pipelines.fetch_add(1, Ordering::Relaxed);
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
+    }
+
+    #[expect(unsafe_code, reason = "only here are shaders made, and checks at run time cost time on some drivers")]
+    fn shader_module(&self, name: &str, shader: &Shader) -> wgpu::ShaderModule {
+        let source = wgpu::ShaderSource::Wgsl(shader.source.as_str().into());
+        // SAFETY: without checks, an index outside of its binding or an endless loop would be undefined behaviour. Kernels compute indices
+        // and loop bounds from their uniforms and workgroup ids alone; the values of tensors, `sequence_lens` included, are data to them. Uniforms
+        // and sizes of buffers come from one plan (`plan::build`), whose sizes `GpuLstm::check_sizes` compares with the buffers that are bound
+        // before anything is dispatched; kernels guard the remainders of their tiles themselves, and divide by constants of theirs that are
+        // not 0. The same kernels run checked in debug builds and tests, from buffers full of NaN, and give the same bits.
+        unsafe { self.device.create_shader_module_trusted(wgpu::ShaderModuleDescriptor { label: Some(name), source }, self.runtime_checks) }
     }
 
     /// The layout of bind group 0 of a kernel.
@@ -126,12 +157,42 @@ impl GpuDevice {
     }
 
     /// A buffer of at least `bytes` bytes, with what it is for in the error.
-    pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    pub(crate) async fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<DeviceBuffer> {
+        self.make_buffer(name, bytes, usage, false).await
+    }
+
+    /// As [`GpuDevice::buffer`], mapped from the start.
+    pub(crate) async fn mapped_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<DeviceBuffer> {
+        self.make_buffer(name, bytes, usage, true).await
+    }
+
+    async fn make_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages, mapped_at_creation: bool) -> Result<DeviceBuffer> {
         let label = format!("cellgate.{name}");
         // zero-sized buffers cannot be bound
         let size = bytes.max(16).next_multiple_of(4);
-        let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation: false });
-        self.checked(&format!("buffer `{name}` of {size} bytes"), make).await
+        let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation });
+        let buffer = self.checked(&format!("buffer `{name}` of {size} bytes"), make).await?;
+        Ok(DeviceBuffer::new(buffer, &self.counters))
+    }
+
+    /// A bind group.
+    pub(crate) fn bind_group(&self, descriptor: &wgpu::BindGroupDescriptor<'_>) -> wgpu::BindGroup {
+        self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
+        self.device.create_bind_group(descriptor)
+    }
+
+    /// What was made here so far.
+    pub(crate) fn usage(&self) -> DeviceUsage {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        DeviceUsage {
+            buffer_bytes: count(&counters.bytes),
+            peak_buffer_bytes: count(&counters.peak_bytes),
+            buffers_made: count(&counters.buffers),
+            allocated_bytes: self.device.generate_allocator_report().map(|report| report.total_allocated_bytes),
+            bind_groups_made: count(&counters.bind_groups),
+            pipelines_made: count(&counters.pipelines),
+        }
     }
 
     /// Writes `bytes` to `buffer` from byte `offset` on, piece by piece.
@@ -202,25 +263,49 @@ impl GpuDevice {
         receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
     }
 
-    /// The first `bytes` bytes of a buffer that a submit, done by now, has copied its results to.
-    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex, wait: Wait) -> Result<Vec<f32>> {
+    /// Asks for the first `bytes` bytes of `buffer` to be mapped once the submits so far that use it are done; [`Mapping::done`] says when.
+    pub(crate) fn map(buffer: &wgpu::Buffer, bytes: u64, mode: wgpu::MapMode) -> Mapping {
         let (sender, receiver) = oneshot_channel();
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        buffer.map_async(mode, 0..bytes, move |result| {
+            // nobody receives where the call was given up
             let _ = sender.send(result);
         });
+        Mapping(receiver)
+    }
+
+    /// Waits for submit `index`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
+    pub(crate) async fn read(
+        &self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        index: wgpu::SubmissionIndex,
+        wait: Wait,
+        store: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let mapping = Self::map(staging, bytes, wgpu::MapMode::Read);
         self.wait(index, wait).await?;
-        match receiver.receive().await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(Error::new(ErrorKind::Validation, format!("results cannot be mapped: {error}")).with_source(error)),
-            None => return Err(Error::new(ErrorKind::DeviceLost, "results were never mapped")),
-        }
+        mapping.done().await?;
         let view = staging
             .get_mapped_range(0..bytes)
             .map_err(|error| Error::new(ErrorKind::Validation, format!("results cannot be read: {error}")).with_source(error))?;
-        let values = bytemuck::pod_collect_to_vec(&view);
+        store(&view);
         drop(view);
         staging.unmap();
-        Ok(values)
+        Ok(())
+    }
+}
+
+/// A buffer that is about to be mapped.
+pub(crate) struct Mapping(OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>);
+
+impl Mapping {
+    /// Comes back when the buffer is mapped; somebody has to wait for the device meanwhile, or have done so.
+    pub(crate) async fn done(self) -> Result<()> {
+        match self.0.receive().await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("a buffer cannot be mapped: {error}")).with_source(error)),
+            None => Err(Error::new(ErrorKind::DeviceLost, "a buffer was never mapped")),
+        }
     }
 }
 

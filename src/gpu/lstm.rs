@@ -1,22 +1,26 @@
-//! One LSTM stack on the device: weights uploaded once, plans made once for each shape of call.
+//! One LSTM stack on the device: weights uploaded once, and calls that go through it in blocks of rows and segments of time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use ndarray::{Array3, ArrayView3, s};
+use ndarray::s;
 
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::form::{Choice, ScheduleName};
 use crate::gpu::pack::{PackedLayout, PackedWeights, pack};
 use crate::gpu::plan::{self, BufferId, Cost, Plan, Request, Split};
-use crate::gpu::state::{GpuState, StateBlock, write};
+use crate::gpu::prepared::Prepared;
+use crate::gpu::state::{GpuState, StateBlock};
+use crate::gpu::timer::{Timer, elapsed};
+use crate::gpu::transfer::{Download, Upload, Writer, as_floats, clear_y, store_state, store_y};
 use crate::gpu::{GpuDevice, Wait};
-use crate::network::{Direction, Lstm, LstmCall, LstmConfig, LstmState, Precision};
-
-/// Shapes of call whose plans are kept.
-const MAX_PLANS: usize = 8;
+use crate::measure::CallProfile;
+use crate::network::{Direction, InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 
 /// Submits that may be under way before the host waits for the first of them.
 const MAX_SUBMITS_AHEAD: usize = 3;
@@ -32,36 +36,49 @@ pub(crate) struct GpuOptions {
     pub(crate) schedule: Option<ScheduleName>,
     /// what to build to, whatever it is expected to cost
     pub(crate) choice: Option<Choice>,
+    /// whether calls are timed by the device as well
+    pub(crate) profile: bool,
 }
 
 /// A stack, ready to run.
 pub(crate) struct GpuLstm {
-    device: Arc<GpuDevice>,
+    pub(super) device: Arc<GpuDevice>,
     config: LstmConfig,
     layout: PackedLayout,
     options: GpuOptions,
     weight_bytes: u64,
-    arenas: Vec<wgpu::Buffer>,
-    vectors: wgpu::Buffer,
+    pub(super) arenas: Vec<DeviceBuffer>,
+    pub(super) vectors: DeviceBuffer,
     /// buffers that all plans share, each as large as the largest call so far needed
-    buffers: HashMap<BufferId, wgpu::Buffer>,
+    pub(super) buffers: HashMap<BufferId, DeviceBuffer>,
     /// most recently used last
-    plans: Vec<Prepared>,
-    /// for results on their way to the host; absent while they are, so that a call that is given up takes a mapped buffer with it
-    staging: Option<wgpu::Buffer>,
+    pub(super) plans: Vec<Prepared>,
+    upload: Upload,
+    download: Download,
+    /// absent where nobody asks, or the device has no timestamps
+    timer: Option<Timer>,
+    /// of the calls since it was reset
+    profile: CallProfile,
+    /// which row of the call each row on the device is, for the call that is under way
+    order: Vec<usize>,
 }
 
-/// A plan with what the device needs to run it.
-struct Prepared {
-    plan: Plan,
-    pipelines: Vec<wgpu::ComputePipeline>,
-    bind_groups: Vec<wgpu::BindGroup>,
+/// A part of a call: some rows, some steps.
+struct Segment<'a, 'v> {
+    steps: Range<usize>,
+    /// the call's rows, in the order in which the device has them
+    rows: &'a [usize],
+    /// where the states start, if not with those on the device
+    initial: Option<&'a InitialState<'v>>,
+    /// whether the final states are those after this segment
+    is_last: bool,
 }
 
-/// What comes back from the device after a segment.
-struct Results<'a> {
-    y: &'a mut Array3<f32>,
-    state: Option<&'a mut LstmState>,
+/// A piece of the upload buffer and where it goes.
+struct Copy<'a> {
+    from: Range<u64>,
+    buffer: &'a wgpu::Buffer,
+    offset: u64,
 }
 
 impl GpuLstm {
@@ -99,9 +116,23 @@ impl GpuLstm {
             vectors,
             buffers: HashMap::new(),
             plans: Vec::new(),
-            staging: None,
+            upload: Upload::default(),
+            download: Download::default(),
+            timer: options.profile.then(|| Timer::new(&device)).flatten(),
+            profile: CallProfile::default(),
+            order: Vec::new(),
             device,
         })
+    }
+
+    /// Forgets what calls took so far.
+    pub(crate) fn reset_profile(&mut self) {
+        self.profile = CallProfile { device: self.timer.is_some().then_some(Duration::ZERO), ..CallProfile::default() };
+    }
+
+    /// What calls took since [`GpuLstm::reset_profile`].
+    pub(crate) fn profile(&self) -> CallProfile {
+        self.profile
     }
 
     /// Bytes of the packed weights.
@@ -130,8 +161,14 @@ impl GpuLstm {
         plan::ranked(&self.config, &self.layout, batch, self.options.schedule, &self.device.profile)
     }
 
+    /// Bytes of the buffer in which the inputs of a segment go to the device, initial states included.
+    pub(crate) fn upload_bytes(&self, rows: usize, steps: usize) -> u64 {
+        let (h_len, c_len) = plan::state_lens(&self.config, rows);
+        (steps * rows * self.config.input_size + rows + h_len + c_len) as u64 * F32
+    }
+
     /// Bytes of the buffer through which `y` and the final states of a segment come back.
-    pub(crate) fn staging_bytes(&self, rows: usize, steps: usize) -> u64 {
+    pub(crate) fn download_bytes(&self, rows: usize, steps: usize) -> u64 {
         let (h_len, c_len) = plan::state_lens(&self.config, rows);
         (steps * rows * self.config.y_size() + h_len + c_len) as u64 * F32
     }
@@ -156,107 +193,205 @@ impl GpuLstm {
         let mut values = LstmState::zeros(&self.config, state.batch());
         for block in &state.blocks {
             let mut encoder = self.encoder();
-            let bytes = block_state_bytes(block, &self.config);
-            let staging = self.take_staging(bytes).await?;
-            copy_state(&mut encoder, block, &self.config, &staging, 0);
+            let ranges = block.ranges(&self.config);
+            let (h_bytes, bytes) = (ranges.h.end - ranges.h.start, ranges.bytes());
+            let staging = self.download.take(&self.device, bytes).await?;
+            encoder.copy_buffer_to_buffer(&block.buffer, ranges.h.start, &staging, 0, h_bytes);
+            encoder.copy_buffer_to_buffer(&block.buffer, ranges.c.start, &staging, h_bytes, bytes - h_bytes);
             let index = self.submit(encoder).await?;
-            let floats = self.device.read(&staging, bytes, index, wait).await?;
-            self.staging = Some(staging);
-            store_state(&mut values, block, &self.config, &floats);
+            let rows: Vec<usize> = block.rows.clone().collect();
+            let store = |bytes: &[u8]| {
+                let floats = as_floats(bytes);
+                let (h, c) = floats.split_at((h_bytes / F32) as usize);
+                store_state(values.h.view_mut(), &rows, h);
+                store_state(values.c.view_mut(), &rows, c);
+            };
+            self.device.read(&staging, bytes, index, wait, store).await?;
+            self.download.put(staging);
         }
         Ok(values)
     }
 
-    /// Runs the stack on the states in `state`, which then holds the final ones; returns `y [T, N, D*R]` and, if wanted, the final states.
+    /// Runs the stack on the states in `state`, which then holds the final ones; where there are `initial` states, from those.
     pub(crate) async fn run(
         &mut self,
         call: &LstmCall<'_>,
+        initial: Option<&InitialState<'_>>,
         state: &mut GpuState,
-        want_state: bool,
+        mut results: LstmResults<'_>,
         wait: Wait,
-    ) -> Result<(Array3<f32>, Option<LstmState>)> {
-        let (seq_len, batch) = (call.seq_len(), call.batch());
-        let mut y = Array3::zeros((seq_len, batch, self.config.y_size()));
-        let mut final_state = want_state.then(|| LstmState::zeros(&self.config, batch));
+    ) -> Result<()> {
+        let mut order = std::mem::take(&mut self.order);
+        order.clear();
+        order.extend(0..call.batch());
+        if let (Some(lens), Some(_)) = (call.sequence_lens, initial) {
+            // longest first, so that workgroups and blocks of short rows end early; carried states keep their rows
+            order.sort_unstable_by_key(|&row| (Reverse(lens[row]), row));
+        }
         for block in &mut state.blocks {
-            let segments = self.segments(block.rows.len(), seq_len)?;
-            let last = segments.len() - 1;
-            for (number, steps) in segments.into_iter().enumerate() {
-                let state = if number == last { final_state.as_mut() } else { None };
-                self.run_segment(call, steps, block, Results { y: &mut y, state }, wait).await?;
+            let (rows, mut initial) = (&order[block.rows.clone()], initial);
+            let seq_len = live_steps(rows.iter().map(|&row| call.len(row)).max().unwrap_or(0), call.seq_len());
+            if let Some(y) = &mut results.y {
+                clear_y(y.slice_mut(s![seq_len.., .., .., ..]), rows);
+            }
+            let mut segments = self.segments(rows.len(), seq_len)?.peekable();
+            while let Some(steps) = segments.next() {
+                let segment = Segment { steps, rows, initial: initial.take(), is_last: segments.peek().is_none() };
+                self.run_segment(call, &segment, block, &mut results, wait).await?;
             }
         }
-        Ok((y, final_state))
+        self.order = order;
+        Ok(())
     }
 
     /// Segments of time in the order in which they run: a reverse stack starts with the last one.
-    fn segments(&self, rows: usize, seq_len: usize) -> Result<Vec<Range<usize>>> {
+    fn segments(&self, rows: usize, seq_len: usize) -> Result<impl Iterator<Item = Range<usize>> + use<>> {
         let steps = self.split(rows, seq_len)?.steps;
-        let mut segments: Vec<_> = (0..seq_len).step_by(steps).map(|start| start..seq_len.min(start + steps)).collect();
-        if self.config.direction == Direction::Reverse {
-            segments.reverse();
-        }
-        Ok(segments)
+        let (number, reversed) = (seq_len.div_ceil(steps), self.config.direction == Direction::Reverse);
+        let segment = move |place: usize| {
+            let start = steps * if reversed { number - 1 - place } else { place };
+            start..seq_len.min(start + steps)
+        };
+        Ok((0..number).map(segment))
     }
 
     async fn run_segment(
         &mut self,
         call: &LstmCall<'_>,
-        steps: Range<usize>,
+        segment: &Segment<'_, '_>,
         block: &mut StateBlock,
-        results: Results<'_>,
+        results: &mut LstmResults<'_>,
         wait: Wait,
     ) -> Result<()> {
-        let rows = block.rows.clone();
-        let request = Request { batch: rows.len(), seq_len: steps.len(), ragged: call.sequence_lens.is_some(), start_slot: block.slot };
+        if segment.initial.is_some() {
+            block.slot = 0;
+        }
+        let started = Instant::now();
+        let (steps, rows) = (segment.steps.clone(), segment.rows);
+        let ragged = rows.iter().any(|&row| call.len(row) < steps.end);
+        let request = Request { batch: rows.len(), seq_len: steps.len(), ragged, start_slot: block.slot };
         let prepared = self.prepare(request).await?;
-        let plan = &self.plans[prepared].plan;
-        let y_bytes = (steps.len() * rows.len() * self.config.y_size()) as u64 * F32;
-        let y_buffer = self.buffers[&plan.y].clone();
-        let end_slot = plan.end_slot();
-        let state_bytes = if results.state.is_some() { block_state_bytes(block, &self.config) } else { 0 };
-        let staging = self.take_staging(y_bytes + state_bytes).await?;
-
-        self.upload(call, &steps, &rows);
-        let mut under_way = VecDeque::new();
+        self.check_sizes(&self.plans[prepared].plan, &block.buffer)?;
         let num_submits = self.plans[prepared].plan.submits.len();
+        let mut timestamp_bytes = 0;
+        if let Some(timer) = &mut self.timer {
+            timer.reserve(&self.device, num_submits).await?;
+            timestamp_bytes = Timer::bytes(num_submits);
+        }
+        let upload = self.upload.take(&self.device, self.upload_bytes(rows.len(), steps.len())).await?;
+        let download = self.download.take(&self.device, self.download_bytes(rows.len(), steps.len()) + timestamp_bytes).await?;
+
+        let mut under_way = VecDeque::with_capacity(MAX_SUBMITS_AHEAD + 1);
+        let (mut remapped, mut submitted, mut waited) = (None, None, Duration::ZERO);
+        let (mut copied, mut stamped) = (0, 0);
         for number in 0..num_submits {
+            let plan = &self.plans[prepared].plan;
             let mut encoder = self.encoder();
-            self.plans[prepared].encode(&mut encoder, number, &block.bind_group);
+            if number == 0 {
+                self.encode_inputs(&mut encoder, &upload, call, segment, block)?;
+            }
+            self.plans[prepared].encode(&mut encoder, number, &block.bind_group, self.timer.as_ref());
             if number + 1 == num_submits {
-                block.slot = end_slot;
-                encoder.copy_buffer_to_buffer(&y_buffer, 0, &staging, 0, y_bytes);
-                if state_bytes > 0 {
-                    copy_state(&mut encoder, block, &self.config, &staging, y_bytes);
-                }
+                block.slot = plan.end_slot();
+                copied = self.encode_results(&mut encoder, &download, &self.buffers[&plan.y], segment, block, results);
+                stamped = self.timer.as_ref().map_or(0, |timer| timer.encode(&mut encoder, num_submits, &download, copied));
             }
             under_way.push_back(self.submit(encoder).await?);
+            submitted.get_or_insert_with(Instant::now);
+            // the inputs are on their way: the buffer is the host's again as soon as they have arrived
+            remapped.get_or_insert_with(|| GpuDevice::map(&upload, upload.size(), wgpu::MapMode::Write));
             if under_way.len() > MAX_SUBMITS_AHEAD
                 && let Some(index) = under_way.pop_front()
             {
+                let since = Instant::now();
                 self.device.wait(index, wait).await?;
+                waited += since.elapsed();
             }
         }
-        let Some(index) = under_way.pop_back() else { return Ok(()) };
-        let floats = self.device.read(&staging, y_bytes + state_bytes, index, wait).await?;
-        self.staging = Some(staging);
-        let (y, state) = floats.split_at((y_bytes / F32) as usize);
-        let y = ArrayView3::from_shape((steps.len(), rows.len(), self.config.y_size()), y).expect("the copy has the size of y");
-        results.y.slice_mut(s![steps, rows, ..]).assign(&y);
-        if let Some(values) = results.state {
-            store_state(values, block, &self.config, state);
+        let (Some(index), Some(submitted)) = (under_way.pop_back(), submitted) else { return Ok(()) };
+        let encode = started.elapsed() - waited;
+        let (mut done, mut device) = (Instant::now(), None);
+        if copied + stamped > 0 {
+            let store = |bytes: &[u8]| {
+                done = Instant::now();
+                let (floats, timestamps) = bytes.split_at(bytes.len() - stamped as usize);
+                store_results(results, segment, &self.config, &as_floats(floats));
+                device = (stamped > 0).then(|| elapsed(timestamps, self.device.queue.get_timestamp_period()));
+            };
+            self.device.read(&download, copied + stamped, index, wait, store).await?;
+        } else {
+            self.device.wait(index, wait).await?;
+            done = Instant::now();
+        }
+        self.profile.add(&CallProfile { encode, submit_to_done: done - submitted, device, readback: done.elapsed() });
+        self.download.put(download);
+        if let Some(remapped) = remapped {
+            remapped.done().await?;
+            self.upload.put(upload);
         }
         Ok(())
     }
 
-    /// Queues the inputs of a segment, to be written before the next submit.
-    fn upload(&self, call: &LstmCall<'_>, steps: &Range<usize>, rows: &Range<usize>) {
-        write(&self.device, &self.buffers[&BufferId::X], 0, &call.x.slice(s![steps.clone(), rows.clone(), ..]));
-        if let Some(lens) = &call.sequence_lens {
+    /// Writes the inputs of a segment into `upload` and encodes the copies that bring them to their places.
+    fn encode_inputs(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        upload: &wgpu::Buffer,
+        call: &LstmCall<'_>,
+        segment: &Segment<'_, '_>,
+        block: &StateBlock,
+    ) -> Result<()> {
+        let (steps, rows) = (&segment.steps, segment.rows);
+        let mut writer = Writer::new(upload)?;
+        let mut copies = Vec::with_capacity(4);
+        let from = writer.rows(&call.x.slice(s![steps.clone(), .., ..]), rows);
+        copies.push(Copy { from, buffer: &self.buffers[&BufferId::X], offset: 0 });
+        if call.sequence_lens.is_some() {
             // a length counts from the start of the call, a segment's steps from its own
-            let lens: Vec<u32> = lens[rows.clone()].iter().map(|&len| len.saturating_sub(steps.start as u32).min(steps.len() as u32)).collect();
-            self.device.queue.write_buffer(&self.buffers[&BufferId::Lens], 0, bytemuck::cast_slice(&lens));
+            let len = |&row: &usize| u32::try_from(call.len(row).saturating_sub(steps.start).min(steps.len())).unwrap_or(u32::MAX);
+            let from = writer.u32s(rows.iter().map(len));
+            copies.push(Copy { from, buffer: &self.buffers[&BufferId::Lens], offset: 0 });
         }
+        if let Some(initial) = segment.initial {
+            let ranges = block.ranges(&self.config);
+            for (given, place) in [(&initial.h, ranges.h), (&initial.c, ranges.c)] {
+                match given {
+                    Some(given) => copies.push(Copy { from: writer.rows(given, rows), buffer: &block.buffer, offset: place.start }),
+                    None => encoder.clear_buffer(&block.buffer, place.start, Some(place.end - place.start)),
+                }
+            }
+        }
+        drop(writer);
+        upload.unmap();
+        for Copy { from, buffer, offset } in copies {
+            encoder.copy_buffer_to_buffer(upload, from.start, buffer, offset, from.end - from.start);
+        }
+        Ok(())
+    }
+
+    /// Encodes the copies of what is wanted of a segment's results to `download`; returns how many bytes that are.
+    fn encode_results(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        download: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        segment: &Segment<'_, '_>,
+        block: &StateBlock,
+        results: &LstmResults<'_>,
+    ) -> u64 {
+        let ranges = block.ranges(&self.config);
+        let y_bytes = (segment.steps.len() * segment.rows.len() * self.config.y_size()) as u64 * F32;
+        let parts = [
+            (results.y.is_some(), y, 0..y_bytes),
+            (segment.is_last && results.h_n.is_some(), &block.buffer, ranges.h),
+            (segment.is_last && results.c_n.is_some(), &block.buffer, ranges.c),
+        ];
+        let mut end = 0;
+        for (_, buffer, part) in parts.into_iter().filter(|(wanted, ..)| *wanted) {
+            encoder.copy_buffer_to_buffer(buffer, part.start, download, end, part.end - part.start);
+            end += part.end - part.start;
+        }
+        end
     }
 
     async fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
@@ -266,119 +401,42 @@ impl GpuLstm {
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("cellgate") })
     }
-
-    /// Takes the buffer for results, at least `bytes` long; it is put back when they are read.
-    async fn take_staging(&mut self, bytes: u64) -> Result<wgpu::Buffer> {
-        match self.staging.take() {
-            Some(staging) if staging.size() >= bytes => Ok(staging),
-            _ => self.device.buffer("staging", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await,
-        }
-    }
-
-    /// The index of the prepared plan for `request`, made if it is not there.
-    async fn prepare(&mut self, request: Request) -> Result<usize> {
-        if let Some(found) = self.plans.iter().position(|prepared| prepared.plan.request == request) {
-            let prepared = self.plans.remove(found);
-            self.plans.push(prepared);
-            return Ok(self.plans.len() - 1);
-        }
-        let plan = self.plan(request);
-        self.grow_buffers(&plan).await?;
-        let mut pipelines = Vec::new();
-        for specialisation in &plan.specialisations {
-            pipelines.push(self.device.pipeline(specialisation).await?);
-        }
-        let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
-        self.device.queue.write_buffer(&params, 0, &plan.params);
-        let bind_groups =
-            self.device.checked("bind groups", || plan.bind_groups.iter().map(|group| self.bind_group(group, &params)).collect()).await?;
-        if self.plans.len() == MAX_PLANS {
-            self.plans.remove(0);
-        }
-        self.plans.push(Prepared { plan, pipelines, bind_groups });
-        Ok(self.plans.len() - 1)
-    }
-
-    /// Makes sure that every buffer of `plan` is there and large enough. A buffer that is replaced takes the plans bound to it along.
-    async fn grow_buffers(&mut self, plan: &Plan) -> Result<()> {
-        for &(id, bytes) in &plan.buffers {
-            let own_place = matches!(id, BufferId::State | BufferId::Params | BufferId::Weights(_) | BufferId::Vectors);
-            if own_place || self.buffers.get(&id).is_some_and(|buffer| buffer.size() >= bytes) {
-                continue;
-            }
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-            let buffer = self.device.buffer(&id.name(), bytes, usage).await?;
-            if cfg!(debug_assertions) {
-                // wgpu hands out zeros, which hide that a kernel reads what none has written; NaN does not
-                self.device.fill(&buffer, 0..bytes, f32::NAN);
-            }
-            self.buffers.insert(id, buffer);
-            self.plans.clear();
-        }
-        Ok(())
-    }
-
-    fn bind_group(&self, group: &plan::BindGroup, params: &wgpu::Buffer) -> wgpu::BindGroup {
-        let kernel = group.kernel.kernel();
-        let uniform = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(kernel.params_size as u64) };
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-        let own = kernel.bindings.iter().filter(|binding| binding.group == 0);
-        for (binding, id) in own.zip(&group.buffers) {
-            let buffer = match id {
-                BufferId::Weights(arena) => &self.arenas[*arena],
-                BufferId::Vectors => &self.vectors,
-                id => &self.buffers[id],
-            };
-            entries.push(wgpu::BindGroupEntry { binding: binding.binding, resource: buffer.as_entire_binding() });
-        }
-        self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(kernel.name),
-            layout: self.device.layout(group.kernel),
-            entries: &entries,
-        })
-    }
 }
 
-impl Prepared {
-    /// Encodes submit `number` as one compute pass.
-    fn encode(&self, encoder: &mut wgpu::CommandEncoder, number: usize, state: &wgpu::BindGroup) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate"), timestamp_writes: None });
-        let mut pipeline = None;
-        for dispatch in &self.plan.dispatches[self.plan.submits[number].clone()] {
-            if pipeline != Some(dispatch.specialisation) {
-                pass.set_pipeline(&self.pipelines[dispatch.specialisation]);
-                // the state stays bound for all dispatches of a pipeline
-                if self.plan.specialisations[dispatch.specialisation].kernel.kernel().reads_state() {
-                    pass.set_bind_group(1, state, &[]);
-                }
-                pipeline = Some(dispatch.specialisation);
-            }
-            pass.set_bind_group(0, &self.bind_groups[dispatch.bind_group], &[dispatch.params_offset]);
-            let [x, y, z] = dispatch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
+/// Steps of a call of `seq_len` that rows of at most `longest` steps need, rounded up to an eighth of the call, so that a few plans serve calls of any
+/// lengths. A step at least: it hands on the states where there is none to take.
+fn live_steps(longest: usize, seq_len: usize) -> usize {
+    longest.max(1).next_multiple_of((seq_len / 8).max(1)).min(seq_len)
+}
+
+/// Puts what [`GpuLstm::encode_results`] copied into its places.
+fn store_results(results: &mut LstmResults<'_>, segment: &Segment<'_, '_>, config: &LstmConfig, mut floats: &[f32]) {
+    let (steps, rows) = (segment.steps.clone(), segment.rows);
+    let mut take = |len: usize| floats.split_off(..len).expect("the copy has the size of the results");
+    if let Some(y) = &mut results.y {
+        let from = take(steps.len() * rows.len() * config.y_size());
+        store_y(y.slice_mut(s![steps, .., .., ..]), rows, from);
+    }
+    let (h_len, c_len) = plan::state_lens(config, rows.len());
+    for (result, len) in [(&mut results.h_n, h_len), (&mut results.c_n, c_len)] {
+        if let Some(result) = result.as_mut().filter(|_| segment.is_last) {
+            store_state(result.view_mut(), rows, take(len));
         }
     }
 }
 
-fn block_state_bytes(block: &StateBlock, config: &LstmConfig) -> u64 {
-    let ranges = block.ranges(config);
-    (ranges.h.end - ranges.h.start) + (ranges.c.end - ranges.c.start)
-}
+#[cfg(test)]
+mod tests {
+    use super::live_steps;
 
-/// Copies the present `h` and `c` of a block to `staging` from byte `offset` on.
-fn copy_state(encoder: &mut wgpu::CommandEncoder, block: &StateBlock, config: &LstmConfig, staging: &wgpu::Buffer, offset: u64) {
-    let ranges = block.ranges(config);
-    let h_bytes = ranges.h.end - ranges.h.start;
-    encoder.copy_buffer_to_buffer(&block.buffer, ranges.h.start, staging, offset, h_bytes);
-    encoder.copy_buffer_to_buffer(&block.buffer, ranges.c.start, staging, offset + h_bytes, ranges.c.end - ranges.c.start);
-}
-
-/// Puts what [`copy_state`] copied into the rows of the block.
-fn store_state(values: &mut LstmState, block: &StateBlock, config: &LstmConfig, floats: &[f32]) {
-    let (cells, rows) = (config.num_cells(), block.rows.len());
-    let (h, c) = floats.split_at(cells * rows * config.out_size());
-    for (array, part, size) in [(&mut values.h, h, config.out_size()), (&mut values.c, c, config.hidden_size)] {
-        let part = ArrayView3::from_shape((cells, rows, size), part).expect("the copy has the size of the states");
-        array.slice_mut(s![.., block.rows.clone(), ..]).assign(&part);
+    #[test]
+    fn padding_is_cut() {
+        for (longest, seq_len, expected) in [(0, 5, 1), (3, 5, 3), (5, 5, 5), (9, 80, 10), (10, 80, 10), (11, 80, 20), (83, 83, 83), (81, 83, 83)] {
+            assert_eq!(live_steps(longest, seq_len), expected, "{longest} of {seq_len}");
+        }
+        for seq_len in 1..200 {
+            let cuts: std::collections::BTreeSet<_> = (0..=seq_len).map(|longest| live_steps(longest, seq_len)).collect();
+            assert!(cuts.len() <= 16, "{seq_len} steps have {} plans", cuts.len());
+        }
     }
 }

@@ -4,15 +4,19 @@
 //! and tests can look at what runs; their contents follow the kernels and may change with any version.
 
 mod adapter;
+mod buffer;
 mod device;
 pub mod form;
 pub mod kernels;
 mod lstm;
 pub mod pack;
 pub mod plan;
+mod prepared;
 pub mod shader;
 pub mod specialise;
 mod state;
+mod timer;
+mod transfer;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};

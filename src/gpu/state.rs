@@ -6,6 +6,7 @@ use ndarray::{ArrayView3, s};
 
 use crate::error::Result;
 use crate::gpu::GpuDevice;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::plan::{BufferId, Split};
 use crate::network::{LstmConfig, LstmState};
 
@@ -17,7 +18,7 @@ pub(crate) struct GpuState {
 /// The states of some rows: one buffer `h [2, L*D, N, R]`, `c [L*D, N, H]`. The two slots of `h` take turns, step by step.
 pub(crate) struct StateBlock {
     pub(crate) rows: Range<usize>,
-    pub(crate) buffer: wgpu::Buffer,
+    pub(crate) buffer: DeviceBuffer,
     pub(crate) bind_group: wgpu::BindGroup,
     /// which slot of `h` holds the present state
     pub(crate) slot: usize,
@@ -28,6 +29,13 @@ pub(crate) struct StateRanges {
     /// `h`, present slot
     pub(crate) h: Range<u64>,
     pub(crate) c: Range<u64>,
+}
+
+impl StateRanges {
+    /// Bytes of both together.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.h.end - self.h.start) + (self.c.end - self.c.start)
+    }
 }
 
 const F32: u64 = size_of::<f32>() as u64;
@@ -45,7 +53,7 @@ impl GpuState {
                 // the slot that the first step writes: nothing may read it before
                 device.fill(&buffer, h_len as u64 * F32..2 * h_len as u64 * F32, f32::NAN);
             }
-            let bind_group = device.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            let bind_group = device.bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("cellgate.state"),
                 layout: &device.state_layout,
                 entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
@@ -95,7 +103,7 @@ impl StateBlock {
 }
 
 /// Writes `values`, row-major, to `buffer` from byte `offset` on, before the next submit.
-pub(crate) fn write(device: &GpuDevice, buffer: &wgpu::Buffer, offset: u64, values: &ArrayView3<'_, f32>) {
+fn write(device: &GpuDevice, buffer: &wgpu::Buffer, offset: u64, values: &ArrayView3<'_, f32>) {
     let values = values.as_standard_layout();
     let values = values.as_slice().expect("a standard layout is contiguous");
     if !values.is_empty() {

@@ -1,6 +1,6 @@
 //! One call of an LSTM stack, as every backend takes it: the inner order of axes, everything checked.
 
-use ndarray::{Array3, ArrayView3, LinalgScalar, s};
+use ndarray::{Array3, ArrayView3, ArrayViewMut3, ArrayViewMut4, LinalgScalar, Zip, s};
 
 use crate::error::{Error, Result};
 use crate::network::LstmConfig;
@@ -11,7 +11,27 @@ pub(crate) struct LstmCall<'a> {
     /// `[T, N, I]`, any strides
     pub(crate) x: ArrayView3<'a, f32>,
     /// `[N]`, each at most T; `None`: every row has length T
-    pub(crate) sequence_lens: Option<Vec<u32>>,
+    pub(crate) sequence_lens: Option<&'a [u32]>,
+}
+
+/// Where the states of a call start; any strides, zeros where one is absent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InitialState<'a> {
+    /// `[L*D, N, R]`
+    pub(crate) h: Option<ArrayView3<'a, f32>>,
+    /// `[L*D, N, H]`
+    pub(crate) c: Option<ArrayView3<'a, f32>>,
+}
+
+/// Where the results of a call go; any strides, what is absent is not wanted. Every element is written.
+#[derive(Debug, Default)]
+pub(crate) struct LstmResults<'a> {
+    /// `[T, N, D, R]`
+    pub(crate) y: Option<ArrayViewMut4<'a, f32>>,
+    /// `[L*D, N, R]`
+    pub(crate) h_n: Option<ArrayViewMut3<'a, f32>>,
+    /// `[L*D, N, H]`
+    pub(crate) c_n: Option<ArrayViewMut3<'a, f32>>,
 }
 
 /// Hidden and cell states of a stack on the host, before or after a call. The reference keeps them in `f64`.
@@ -36,7 +56,7 @@ impl LstmCall<'_> {
 
     /// The length of row `n`.
     pub(crate) fn len(&self, n: usize) -> usize {
-        self.sequence_lens.as_ref().map_or(self.seq_len(), |lens| lens[n] as usize)
+        self.sequence_lens.map_or(self.seq_len(), |lens| lens[n] as usize)
     }
 }
 
@@ -76,6 +96,19 @@ impl<E: LinalgScalar> LstmState<E> {
     pub(crate) fn check_room(config: &LstmConfig, batch: usize) -> Result<()> {
         let shapes = [config.out_size(), config.hidden_size].map(|size| [config.num_cells(), batch, size]);
         check_room::<E>("states [num_layers * num_directions, batch, size]", &shapes)
+    }
+
+    /// Puts the initial states of a call in the place of these.
+    pub(crate) fn start(&mut self, initial: &InitialState<'_>)
+    where
+        E: From<f32>,
+    {
+        for (target, given) in [(&mut self.h, &initial.h), (&mut self.c, &initial.c)] {
+            match given {
+                Some(given) => Zip::from(target).and(given).for_each(|target, &given| *target = given.into()),
+                None => target.fill(E::zero()),
+            }
+        }
     }
 
     /// Puts `values`, states of one row, in the place of those of row `row`.

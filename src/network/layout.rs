@@ -2,7 +2,7 @@
 //!
 //! Inside: `x [T, N, I]`, `y [T, N, D*R]`, `h [L*D, N, R]`, `c [L*D, N, H]`, which is PyTorch's order.
 
-use ndarray::{ArrayD, ArrayView3, ArrayViewD, Ix3};
+use ndarray::{ArrayD, ArrayView3, ArrayViewD, ArrayViewMut3, ArrayViewMut4, Ix3, IxDyn};
 
 use crate::error::{Error, Result};
 
@@ -59,25 +59,43 @@ impl Layout {
         Ok(state)
     }
 
-    /// `y [T, N, D*R]` in this order of axes, row-major.
-    pub(crate) fn y_outside(self, y: ndarray::Array3<f32>, num_directions: usize) -> ArrayD<f32> {
-        let (seq_len, batch, features) = y.dim();
+    /// The shape of `y` outside.
+    pub(crate) fn y_shape(self, seq_len: usize, batch: usize, num_directions: usize, out_size: usize) -> IxDyn {
         match self {
-            Self::TimeFirst => y.into_dyn(),
-            Self::BatchFirst => row_major(y.permuted_axes([1, 0, 2]).into_dyn()),
-            Self::OnnxTimeFirst | Self::OnnxBatchFirst => {
-                let split = y
-                    .into_shape_with_order((seq_len, batch, num_directions, features / num_directions))
-                    .expect("y is row-major and its last axis is num_directions * out_size");
-                let axes = if self == Self::OnnxTimeFirst { [0, 2, 1, 3] } else { [1, 0, 2, 3] };
-                row_major(split.permuted_axes(axes).into_dyn())
-            }
+            Self::TimeFirst => IxDyn(&[seq_len, batch, num_directions * out_size]),
+            Self::BatchFirst => IxDyn(&[batch, seq_len, num_directions * out_size]),
+            Self::OnnxTimeFirst => IxDyn(&[seq_len, num_directions, batch, out_size]),
+            Self::OnnxBatchFirst => IxDyn(&[batch, seq_len, num_directions, out_size]),
         }
     }
 
-    /// A state `[L*D, N, R]` in this order of axes, row-major.
-    pub(crate) fn state_outside(self, state: ndarray::Array3<f32>) -> ArrayD<f32> {
-        if self == Self::OnnxBatchFirst { row_major(state.permuted_axes([1, 0, 2]).into_dyn()) } else { state.into_dyn() }
+    /// A view of a row-major `y` in the inner order `[T, N, D, R]`.
+    pub(crate) fn y_inside_mut(self, y: &mut ArrayD<f32>, num_directions: usize) -> ArrayViewMut4<'_, f32> {
+        let shape = y.shape();
+        let split = match self {
+            Self::TimeFirst | Self::BatchFirst => [shape[0], shape[1], num_directions, shape[2] / num_directions],
+            Self::OnnxTimeFirst | Self::OnnxBatchFirst => [shape[0], shape[1], shape[2], shape[3]],
+        };
+        let y = y.view_mut().into_shape_with_order(split).expect("y is row-major, and its last axis is num_directions * out_size");
+        match self {
+            Self::TimeFirst => y,
+            Self::BatchFirst | Self::OnnxBatchFirst => y.permuted_axes([1, 0, 2, 3]),
+            Self::OnnxTimeFirst => y.permuted_axes([0, 2, 1, 3]),
+        }
+    }
+
+    /// The shape of a state outside.
+    pub(crate) fn state_shape(self, num_cells: usize, batch: usize, size: usize) -> IxDyn {
+        if self == Self::OnnxBatchFirst { IxDyn(&[batch, num_cells, size]) } else { IxDyn(&[num_cells, batch, size]) }
+    }
+
+    /// A view of a state in the inner order `[L*D, N, R]`.
+    pub(crate) fn state_inside_mut(self, state: &mut ArrayD<f32>) -> ArrayViewMut3<'_, f32> {
+        let mut state = state.view_mut().into_dimensionality::<Ix3>().expect("a state has three axes");
+        if self == Self::OnnxBatchFirst {
+            state.swap_axes(0, 1);
+        }
+        state
     }
 }
 
@@ -86,23 +104,18 @@ fn three_axes<'a>(name: &str, axes: &str, view: ArrayViewD<'a, f32>) -> Result<A
     view.into_dimensionality::<Ix3>().map_err(|_| Error::shape(format!("tensor `{name}`: expected {axes}, found {found:?}")))
 }
 
-fn row_major(array: ArrayD<f32>) -> ArrayD<f32> {
-    if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }
-}
-
 #[cfg(test)]
 mod tests {
-    use ndarray::Array3;
-
     use super::*;
 
     #[test]
     fn every_layout_puts_the_same_value_in_its_place() {
         let (seq_len, batch, dirs, out) = (3, 2, 2, 5);
-        let y = Array3::from_shape_fn((seq_len, batch, dirs * out), |(t, n, k)| (t * 1000 + n * 100 + k) as f32);
         for layout in [Layout::TimeFirst, Layout::BatchFirst, Layout::OnnxTimeFirst, Layout::OnnxBatchFirst] {
-            let outside = layout.y_outside(y.clone(), dirs);
-            assert!(outside.is_standard_layout());
+            let mut outside = ArrayD::zeros(layout.y_shape(seq_len, batch, dirs, out));
+            for ((t, n, dir, k), value) in layout.y_inside_mut(&mut outside, dirs).indexed_iter_mut() {
+                *value = (t * 1000 + n * 100 + dir * out + k) as f32;
+            }
             let (t, n, dir, k) = (2, 1, 1, 3);
             let index: &[usize] = match layout {
                 Layout::TimeFirst => &[t, n, dir * out + k],

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use activation::{Activation, CellActivations};
-pub(crate) use call::{LstmCall, LstmState, check_room};
+pub(crate) use call::{InitialState, LstmCall, LstmResults, LstmState, check_room};
 pub use config::{Direction, GATES, Gate, LstmConfig};
 pub use layout::Layout;
 pub use precision::Precision;

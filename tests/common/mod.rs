@@ -90,9 +90,12 @@ pub fn suited_trial(
     network: Option<&Network>,
     run: impl FnOnce(&Engine) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    if let (Some(engine), Some(network), Some(_)) = (&device.engine, network, device.options.schedule)
-        && let Err(refusal) = engine.check(network, &device.options)
-    {
+    let refusal = match (&device.engine, network, device.options.schedule) {
+        (Some(_), Some(network), Some(_)) if network.lstms().any(|(_, lstm)| lstm.is_none()) => Some("its weights come with the call".to_owned()),
+        (Some(engine), Some(network), Some(_)) => engine.check(network, &device.options).err().map(|error| error.to_string()),
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
         return Trial::test(format!("{}/{name} ({refusal})", device.name), || Ok(())).with_ignored_flag(true);
     }
     trial(device, name, run)

@@ -94,7 +94,7 @@ pub(crate) fn with_lengths() -> Vec<(&'static str, Spec, Vec<i64>)> {
     ]
 }
 
-/// A case of so many rows that a device takes them in several blocks, one block after the other.
-pub(crate) fn many_rows(batch: usize) -> Spec {
-    Spec { states: true, ..plain(3, 1024, 2, batch) }
+/// A case of so many rows that a device takes them in several blocks, one block after the other; where lengths differ, the longest rows first.
+pub(crate) fn many_rows(batch: usize, ragged: bool) -> Spec {
+    Spec { states: true, ragged, ..plain(3, 1024, 2, batch) }
 }

@@ -6,6 +6,7 @@ mod activations;
 mod common;
 mod ranges;
 mod rows;
+mod shaders;
 mod time;
 
 use cellgate::{DeviceChoice, Direction, Engine, LstmConfig};
@@ -19,7 +20,7 @@ fn main() {
     let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
     devices.extend(gpus_by_schedule());
-    let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests()].concat();
+    let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests(), shaders::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();
     for device in &devices {
         trials.extend(tests.iter().map(|(name, test)| trial(device, name, *test)));

@@ -2,7 +2,7 @@
 
 use cellgate::{Direction, Engine};
 use libtest_mimic::Failed;
-use ndarray::{Array3, Axis};
+use ndarray::{Array3, Axis, s};
 
 use crate::common::call::{Call, Results, Rng, same_results};
 use crate::{Test, for_each_variant};
@@ -11,13 +11,14 @@ const SEQ_LEN: usize = 5;
 const BATCH: usize = 11;
 
 pub(crate) fn tests() -> Vec<(String, Test)> {
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("two runs of one session give the same bits", one_session),
         ("two sessions give the same bits", two_sessions),
         ("other rows of a batch do not matter", other_rows),
         ("NaN in one row stays in that row", nan_in_one_row),
         ("a permuted batch gives permuted results", permuted),
         ("what stands after a row's end does not matter", after_the_end),
+        ("padding that all rows have does not matter", common_padding),
     ];
     tests.map(|(name, test)| (name.replace(' ', "-"), test)).to_vec()
 }
@@ -124,10 +125,30 @@ fn after_the_end(engine: &Engine) -> Result<(), Failed> {
         let expected = call.run_in(&mut session)?;
         for garbage in [1e30, f32::NAN] {
             for (row, &len) in call.lens.clone().unwrap_or_default().iter().enumerate() {
-                call.x.index_axis_mut(Axis(1), row).slice_mut(ndarray::s![len as usize.., ..]).fill(garbage);
+                call.x.index_axis_mut(Axis(1), row).slice_mut(s![len as usize.., ..]).fill(garbage);
             }
             same_results(&format!("padding of {garbage}"), &call.run_in(&mut session)?, &expected)?;
         }
         Ok(())
     })
+}
+
+/// A call that is padded beyond its longest row is that call without the padding, and zeros behind.
+fn common_padding(engine: &Engine) -> Result<(), Failed> {
+    for direction in [Direction::Forward, Direction::Reverse, Direction::Bidirectional] {
+        for_each_variant(direction, SEQ_LEN, BATCH, |mut call, rng| {
+            ragged(&mut call, rng);
+            let padded_len = 8 * SEQ_LEN + 3;
+            let mut x = Array3::from_elem((padded_len, BATCH, 7), f32::NAN);
+            x.slice_mut(s![..SEQ_LEN, .., ..]).assign(&call.x);
+            let padded = Call { x, ..call.clone() }.run(engine)?;
+            let (y, padding) = padded.y.view().split_at(Axis(0), SEQ_LEN);
+            if padding.iter().any(|value| value.to_bits() != 0) {
+                return Err(format!("{}: the padding of y is not zero", direction.name()).into());
+            }
+            let cut = Results { y: y.to_owned(), h_n: padded.h_n.clone(), c_n: padded.c_n.clone() };
+            same_results(direction.name(), &cut, &call.run(engine)?)
+        })?;
+    }
+    Ok(())
 }

@@ -1,0 +1,120 @@
+//! Plans with what the device needs to run them, made once for each shape of call.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::GpuLstm;
+use crate::gpu::buffer::DeviceBuffer;
+use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
+use crate::gpu::timer::Timer;
+
+/// Shapes of call whose plans are kept; a call of many lengths has several.
+const MAX_PLANS: usize = 32;
+
+/// A plan with what the device needs to run it.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pipelines: Vec<wgpu::ComputePipeline>,
+    bind_groups: Vec<wgpu::BindGroup>,
+    /// uniforms of all dispatches, bound by the bind groups
+    _params: DeviceBuffer,
+}
+
+impl GpuLstm {
+    /// The index of the prepared plan for `request`, made if it is not there.
+    pub(super) async fn prepare(&mut self, request: Request) -> Result<usize> {
+        if let Some(found) = self.plans.iter().position(|prepared| prepared.plan.request == request) {
+            let prepared = self.plans.remove(found);
+            self.plans.push(prepared);
+            return Ok(self.plans.len() - 1);
+        }
+        let plan = self.plan(request);
+        self.grow_buffers(&plan).await?;
+        let mut pipelines = Vec::new();
+        for specialisation in &plan.specialisations {
+            pipelines.push(self.device.pipeline(specialisation).await?);
+        }
+        if self.plans.len() == MAX_PLANS {
+            self.plans.remove(0);
+        }
+        let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
+        self.device.queue.write_buffer(&params, 0, &plan.params);
+        let bind_groups =
+            self.device.checked("bind groups", || plan.bind_groups.iter().map(|group| self.bind_group(group, &params)).collect()).await?;
+        self.plans.push(Prepared { plan, pipelines, bind_groups, _params: params });
+        Ok(self.plans.len() - 1)
+    }
+
+    /// Checks that every buffer that `plan` runs on, `state` included, is as large as its kernels take it to be. They do not check themselves.
+    pub(super) fn check_sizes(&self, plan: &Plan, state: &wgpu::Buffer) -> Result<()> {
+        for &(id, bytes) in &plan.buffers {
+            let found = match id {
+                // made from the plan's own uniforms, and from the weights that its layers are places in
+                BufferId::Params | BufferId::Weights(_) | BufferId::Vectors => continue,
+                BufferId::State => state.size(),
+                id => self.buffers.get(&id).map_or(0, |buffer| buffer.size()),
+            };
+            if found < bytes {
+                return Err(Error::new(ErrorKind::Validation, format!("buffer `{}`: the plan needs {bytes} bytes, found {found}", id.name())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that every buffer of `plan` is there and large enough. A buffer that is replaced takes the plans bound to it along.
+    async fn grow_buffers(&mut self, plan: &Plan) -> Result<()> {
+        for &(id, bytes) in &plan.buffers {
+            let own_place = matches!(id, BufferId::State | BufferId::Params | BufferId::Weights(_) | BufferId::Vectors);
+            if own_place || self.buffers.get(&id).is_some_and(|buffer| buffer.size() >= bytes) {
+                continue;
+            }
+            // freed before its successor is made, and with it what is bound to it
+            self.plans.clear();
+            self.buffers.remove(&id);
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            let buffer = self.device.buffer(&id.name(), bytes, usage).await?;
+            if cfg!(debug_assertions) {
+                // wgpu hands out zeros, which hide that a kernel reads what none has written; NaN does not
+                self.device.fill(&buffer, 0..bytes, f32::NAN);
+            }
+            self.buffers.insert(id, buffer);
+        }
+        Ok(())
+    }
+
+    fn bind_group(&self, group: &BindGroup, params: &wgpu::Buffer) -> wgpu::BindGroup {
+        let kernel = group.kernel.kernel();
+        let uniform = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(kernel.params_size as u64) };
+        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+        let own = kernel.bindings.iter().filter(|binding| binding.group == 0);
+        for (binding, id) in own.zip(&group.buffers) {
+            let buffer = match id {
+                BufferId::Weights(arena) => &self.arenas[*arena],
+                BufferId::Vectors => &self.vectors,
+                id => &self.buffers[id],
+            };
+            entries.push(wgpu::BindGroupEntry { binding: binding.binding, resource: buffer.as_entire_binding() });
+        }
+        self.device.bind_group(&wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: self.device.layout(group.kernel), entries: &entries })
+    }
+}
+
+impl Prepared {
+    /// Encodes submit `number` as one compute pass, timed where there is a timer.
+    pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, number: usize, state: &wgpu::BindGroup, timer: Option<&Timer>) {
+        let timestamp_writes = timer.and_then(|timer| timer.writes(number));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate"), timestamp_writes });
+        let mut pipeline = None;
+        for dispatch in &self.plan.dispatches[self.plan.submits[number].clone()] {
+            if pipeline != Some(dispatch.specialisation) {
+                pass.set_pipeline(&self.pipelines[dispatch.specialisation]);
+                // the state stays bound for all dispatches of a pipeline
+                if self.plan.specialisations[dispatch.specialisation].kernel.kernel().reads_state() {
+                    pass.set_bind_group(1, state, &[]);
+                }
+                pipeline = Some(dispatch.specialisation);
+            }
+            pass.set_bind_group(0, &self.bind_groups[dispatch.bind_group], &[dispatch.params_offset]);
+            let [x, y, z] = dispatch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
