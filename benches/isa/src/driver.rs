@@ -56,10 +56,17 @@ impl Driver {
             .push_next(&mut features_11)
             .push_next(&mut features_12)
             .push_next(&mut features_13);
-        // SAFETY: as above.
+        let mut extensions = vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+        // SAFETY: the device belongs to the living instance.
+        let known = unsafe { instance.enumerate_device_extension_properties(physical) }.map_err(|error| failed("no extensions", &error))?;
+        let mut matrices = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
+        if known.iter().any(|extension| extension.extension_name_as_c_str() == Ok(khr::cooperative_matrix::NAME)) {
+            extensions.push(khr::cooperative_matrix::NAME.as_ptr());
+            features = features.push_next(&mut matrices);
+        }
+        // SAFETY: as above; `features` and its chain are writable.
         unsafe { instance.get_physical_device_features2(physical, &mut features) };
         let queues = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
-        let extensions = [khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
         let create = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&extensions).push_next(&mut features);
         // SAFETY: `create` and what it points to outlive the call; the features are those that the driver reported.
         let device = unsafe { instance.create_device(physical, &create, None) }.map_err(|error| failed("the device does not open", &error))?;
