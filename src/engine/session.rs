@@ -5,8 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndarray::Array3;
-
 use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
 use crate::engine::runner::Runner;
 use crate::engine::state::{HostState, State, host_state};
@@ -17,7 +15,7 @@ use crate::gpu::Wait;
 use crate::gpu::form::Choice;
 use crate::gpu::plan::Cost;
 use crate::measure::CallProfile;
-use crate::network::{Direction, Layout, LstmConfig, LstmNode, LstmState, Network, Weights};
+use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
 
 /// A network on a device.
@@ -427,7 +425,7 @@ mod tests {
     #[test]
     fn sessions_and_their_futures_are_send() {
         fn send<T: Send>(_: T) {}
-        fn streams(stream: &mut Stream<'_>, slot: crate::Slot, x: &Array3<f32>) {
+        fn streams(stream: &mut Stream<'_>, slot: crate::Slot, x: &ndarray::Array3<f32>) {
             send(&mut *stream);
             send(stream.read_async(slot));
             send(stream.step_async(&[]));
