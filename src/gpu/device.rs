@@ -362,6 +362,7 @@ fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         // a quarter of what a thread can have leaves room for sums and for a second workgroup; a software adapter's registers are its stack
         held_words: if info.is_software() { 1024 } else { 64 },
+        sum_quads: if info.is_software() { 128 } else { 32 },
         // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
         max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,
@@ -377,13 +378,16 @@ fn model(hardware: Hardware) -> CostModel {
     match hardware {
         Hardware::Cpu => CostModel {
             units: std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64),
-            unit_flops: 9e9,
+            // measured with llvmpipe: every read of a thread costs as much as 40 multiplications, whatever is read
+            unit_flops: 14e9,
             unit_bytes: 1e12,
             shared_bytes: 1e12,
             dispatch_seconds: 25e-6,
-            barrier_seconds: 1e-6,
+            barrier_seconds: 4e-6,
             load_seconds: 0.0,
-            full_tile: 1.0,
+            read_seconds: 4.9e-9,
+            least_busy: 1.0,
+            cell_seconds: 30e-9,
         },
         Hardware::Integrated => CostModel {
             units: 12.0,
@@ -393,7 +397,9 @@ fn model(hardware: Hardware) -> CostModel {
             dispatch_seconds: 6e-6,
             barrier_seconds: 100e-9,
             load_seconds: 500e-9,
-            full_tile: 1.0,
+            read_seconds: 140e-12,
+            least_busy: 0.0,
+            cell_seconds: 300e-12,
         },
         _ => CostModel {
             units: 60.0,
@@ -403,7 +409,9 @@ fn model(hardware: Hardware) -> CostModel {
             dispatch_seconds: 4e-6,
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
-            full_tile: 1.0,
+            read_seconds: 70e-12,
+            least_busy: 0.0,
+            cell_seconds: 150e-12,
         },
     }
 }

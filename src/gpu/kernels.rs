@@ -45,6 +45,19 @@ pub enum PartSlot {
     File(Part),
     /// the file of [`WEIGHTS`] that reads the weights' precision
     Weights,
+    /// the files of [`CELLS`] for the activations
+    Cell,
+}
+
+/// Which text computes a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CellText {
+    /// sigmoid and tanh in their usual places
+    Usual,
+    /// any activations
+    Any,
+    /// any activations, in pairs of `f32`
+    Pairs,
 }
 
 /// What a kernel does with a storage buffer.
@@ -170,6 +183,34 @@ pub const WEIGHTS: &[(Precision, Part)] = &[
     (Precision::Int8, part!("shared/weights_int8.wgsl")),
 ];
 
+/// The parts that compute a cell.
+pub const CELLS: &[(CellText, &[Part])] = &[
+    (
+        CellText::Usual,
+        &[part!("shared/sigmoid_tanh.wgsl"), part!("shared/usual_activations.wgsl"), part!("shared/cell.wgsl"), part!("shared/plain_cell.wgsl")],
+    ),
+    (
+        CellText::Any,
+        &[
+            part!("shared/sigmoid_tanh.wgsl"),
+            part!("shared/activations.wgsl"),
+            part!("shared/any_activations.wgsl"),
+            part!("shared/cell.wgsl"),
+            part!("shared/plain_cell.wgsl"),
+        ],
+    ),
+    (
+        CellText::Pairs,
+        &[
+            part!("shared/sigmoid_tanh.wgsl"),
+            part!("shared/activations.wgsl"),
+            part!("shared/any_activations.wgsl"),
+            part!("shared/cell.wgsl"),
+            part!("shared/pair_cell.wgsl"),
+        ],
+    ),
+];
+
 const fn read(binding: u32, name: &'static str) -> Binding {
     Binding { group: 0, binding, name, access: Access::Read }
 }
@@ -182,16 +223,19 @@ const fn write(binding: u32, name: &'static str) -> Binding {
 const STATE: Binding = Binding { group: 1, binding: 0, name: "state", access: Access::ReadWrite };
 
 /// Overrides of `shared/cell.wgsl`.
+const CELL: &[&str] = &["COUPLED", "PEEPHOLES", "CLIP", "CELL_CLIP"];
+
+/// Overrides of `shared/any_activations.wgsl`.
 #[rustfmt::skip]
-const CELL: &[&str] = &[
-    "COUPLED", "PEEPHOLES", "CLIP", "CELL_CLIP", "PER_DIRECTION",
+const ACTIVATIONS: &[&str] = &[
+    "PER_DIRECTION",
     "GATE_0", "GATE_ALPHA_0", "GATE_BETA_0", "CANDIDATE_0", "CANDIDATE_ALPHA_0", "CANDIDATE_BETA_0", "OUTPUT_0", "OUTPUT_ALPHA_0", "OUTPUT_BETA_0",
     "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
 ];
 
 /// Constants of `shared/row_product.wgsl` and of `shared/tile_product.wgsl`.
-const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS"];
-const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS"];
+const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "LOW_LEN"];
+const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS", "LOW_LEN"];
 
 const RESIDENT_CONSTANTS: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "UNITS", "OWN_ROWS", "INPUTS", "HELD_K"];
 
@@ -222,9 +266,7 @@ macro_rules! step_parts {
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
             file!($product),
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
-            file!("shared/pair_cell.wgsl"),
+            PartSlot::Cell,
             file!("step.wgsl"),
         ]
     };
@@ -238,14 +280,7 @@ macro_rules! project_parts {
 
 macro_rules! resident_parts {
     ($weights:literal) => {
-        &[
-            PartSlot::Weights,
-            file!("shared/vectors.wgsl"),
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
-            file!($weights),
-            file!("resident.wgsl"),
-        ]
+        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/vectors.wgsl"), PartSlot::Cell, file!($weights), file!("resident.wgsl")]
     };
 }
 
@@ -340,10 +375,10 @@ pub const KERNELS: &[Kernel] = &[
         name: "norm_cell",
         entry: "norm_cell",
         parts: &[
+            file!("shared/two_float.wgsl"),
             file!("shared/vectors.wgsl"),
             file!("shared/row_mean.wgsl"),
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
+            PartSlot::Cell,
             file!("norm_cell.wgsl"),
         ],
         constants: &["WORKGROUP_SIZE"],
@@ -390,17 +425,28 @@ impl Kernel {
         self.parts.contains(&PartSlot::Weights)
     }
 
-    /// Its parts where weights have this precision, in the order in which they are joined.
-    pub fn parts(&self, precision: Precision) -> impl Iterator<Item = Part> {
-        self.parts.iter().map(move |slot| match slot {
-            PartSlot::File(part) => *part,
-            PartSlot::Weights => WEIGHTS.iter().find(|(known, _)| *known == precision).expect("every precision has a part").1,
-        })
+    /// Whether it computes cells.
+    pub fn has_cells(&self) -> bool {
+        self.parts.contains(&PartSlot::Cell)
     }
 
-    /// The overrides of all groups.
-    pub fn override_names(&self) -> impl Iterator<Item = &'static str> {
-        self.overrides.iter().copied().flatten().copied()
+    /// Its parts where weights have this precision and cells this text, in the order in which they are joined.
+    pub fn parts(&self, precision: Precision, cell: CellText) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for slot in self.parts {
+            match slot {
+                PartSlot::File(part) => parts.push(*part),
+                PartSlot::Weights => parts.extend(WEIGHTS.iter().filter(|(known, _)| *known == precision).map(|(_, part)| *part)),
+                PartSlot::Cell => parts.extend(CELLS.iter().filter(|(known, _)| *known == cell).flat_map(|(_, parts)| *parts)),
+            }
+        }
+        parts
+    }
+
+    /// The overrides that its text has where cells have this text.
+    pub fn override_names(&self, cell: CellText) -> impl Iterator<Item = &'static str> {
+        let activations = if self.has_cells() && cell != CellText::Usual { ACTIVATIONS } else { &[] };
+        self.overrides.iter().copied().flatten().chain(activations).copied()
     }
 }
 

@@ -45,6 +45,8 @@ pub struct DeviceProfile {
     pub max_workgroup_bytes: u32,
     /// words of weights that a thread may keep in registers
     pub held_words: u32,
+    /// sums that a thread may keep in registers, in quads
+    pub sum_quads: u32,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
@@ -74,10 +76,14 @@ pub struct CostModel {
     pub dispatch_seconds: f64,
     /// a barrier in a workgroup, and what waits around it
     pub barrier_seconds: f64,
-    /// four loads that follow each other, from the cache that all share
+    /// from asking the cache that all share for a batch of loads to having it
     pub load_seconds: f64,
-    /// quads of outputs a thread must have at work for a unit to reach its arithmetic
-    pub full_tile: f64,
+    /// a thread's read of a value or a quad, from workgroup memory or the nearest cache, one unit's reads following each other
+    pub read_seconds: f64,
+    /// share of its rate that a unit reaches with a single thread
+    pub least_busy: f64,
+    /// activations and state of one cell and row, on one unit
+    pub cell_seconds: f64,
 }
 
 impl DeviceProfile {

@@ -15,6 +15,7 @@ fn profile() -> DeviceProfile {
         max_workgroup_threads: 256,
         max_workgroup_bytes: 16_384,
         held_words: 64,
+        sum_quads: 32,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
@@ -28,7 +29,9 @@ fn profile() -> DeviceProfile {
             dispatch_seconds: 4e-6,
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
-            full_tile: 1.0,
+            read_seconds: 100e-12,
+            least_busy: 0.0,
+            cell_seconds: 200e-12,
         },
     }
 }
