@@ -13,12 +13,12 @@ struct Held {
 fn hold_weights(base: u32, unit_lane: u32, k_lane: u32) -> Held {
     var held = Held();
     let hidden_size = params.hidden_size;
+    // past the last unit a thread holds what it will not use; past the last input, zeros. Without branches: there would be one a quad
     //: for u in UNITS
-    let unit_$u = $uu * UNIT_THREADS + unit_lane;
+    let unit_$u = min($uu * UNIT_THREADS + unit_lane, hidden_size - 1u);
     //: for k in HELD_K
-    if (k_lane * K_SLICE + $ku < hidden_size && unit_$u < hidden_size) {
-        held.at_$k_$u = weights[base + (k_lane * K_SLICE + $ku) * hidden_size + unit_$u];
-    }
+    let k_$k_$u = k_lane * K_SLICE + $ku;
+    held.at_$k_$u = select(Quad(), weights[base + min(k_$k_$u, hidden_size - 1u) * hidden_size + unit_$u], k_$k_$u < hidden_size);
     //: end
     //: end
     return held;
