@@ -362,7 +362,7 @@ fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         // a quarter of what a thread can have leaves room for sums and for a second workgroup; a software adapter's registers are its stack
         held_words: if info.is_software() { 1024 } else { 64 },
-        sum_quads: if info.is_software() { 128 } else { 32 },
+        sum_quads: if info.is_software() { 256 } else { 16 },
         // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
         max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,

@@ -132,7 +132,7 @@ fn least() -> DeviceProfile {
         max_workgroup_threads: MAX_WORKGROUP_THREADS,
         max_workgroup_bytes: MAX_WORKGROUP_BYTES,
         held_words: 64,
-        sum_quads: 32,
+        sum_quads: 16,
         max_loop_iterations: u64::MAX,
         flops_per_second: 1e12,
         bytes_per_second: 1e11,

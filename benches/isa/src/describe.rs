@@ -18,7 +18,9 @@ pub(crate) fn names(all: &[Shipped]) -> Result<Vec<String>> {
     for (place, shipped) in all.iter().enumerate() {
         let kernel: Vec<&Shipped> = all.iter().filter(|other| other.kernel == shipped.kernel).collect();
         let module = parse(shipped)?.module;
-        let mut parts: Vec<String> = shipped.overrides.iter().filter_map(|&(name, value)| part(name, value, &kernel, &module)).collect();
+        let form = Some(shipped.form.clone()).filter(|form| !form.is_empty());
+        let mut parts: Vec<String> = form.into_iter().collect();
+        parts.extend(shipped.overrides.iter().filter_map(|&(name, value)| part(name, value, &kernel, &module)));
         let activations = activations(shipped);
         if activations != self::activations(kernel[0]) {
             parts.extend(activations);

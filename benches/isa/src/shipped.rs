@@ -1,10 +1,11 @@
-//! What the crate ships: the specialisations that plans of typical stacks use, and the shader of each.
+//! What the crate ships: the specialisations of every candidate for a range of stacks and batches, and the shader of each.
 
+use cellgate::gpu::form::{ProductForm, Schedule};
 use cellgate::gpu::pack::pack;
-use cellgate::gpu::plan::{DeviceProfile, Request, build};
+use cellgate::gpu::plan::{CostModel, DeviceProfile, Request, build, candidates};
 use cellgate::gpu::shader::Shader;
 use cellgate::gpu::specialise::Specialisation;
-use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, LayerNormWeights, Lstm, LstmConfig};
+use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, LayerNormWeights, Lstm, LstmConfig, Precision};
 use ndarray::{Array1, Array2};
 
 use crate::Result;
@@ -13,6 +14,8 @@ use crate::Result;
 #[derive(Clone, PartialEq)]
 pub(crate) struct Shipped {
     pub(crate) kernel: &'static str,
+    /// what the text is made for, beside the overrides
+    pub(crate) form: String,
     pub(crate) wgsl: String,
     pub(crate) entry_point: &'static str,
     pub(crate) overrides: Vec<(&'static str, f64)>,
@@ -21,8 +24,28 @@ pub(crate) struct Shipped {
 /// How the crate makes a shader of a specialisation.
 fn shader(specialisation: &Specialisation) -> Shipped {
     let kernel = specialisation.kernel.kernel();
-    let overrides = specialisation.overrides.clone();
-    Shipped { kernel: kernel.name, wgsl: Shader::new(kernel).source, entry_point: kernel.name, overrides }
+    let value = |name: &str| specialisation.constants.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    let named = |(name, word): &(&str, &str)| Some(format!("{word} {}", value(name)?));
+    let words = [
+        ("WORKGROUP_SIZE", "threads"),
+        ("ROW_THREADS", "row threads"),
+        ("ROW_QUADS", "row quads"),
+        ("ROWS", "rows"),
+        ("UNITS", "units"),
+        ("K_LANES", "k lanes"),
+        ("INPUTS", "inputs"),
+    ];
+    let mut form: Vec<String> = words.iter().filter_map(named).collect();
+    if kernel.reads_weights() {
+        form.push(specialisation.precision.to_string());
+    }
+    Shipped {
+        kernel: kernel.name,
+        form: form.join(", "),
+        wgsl: Shader::new(specialisation).source,
+        entry_point: kernel.entry,
+        overrides: specialisation.overrides.clone(),
+    }
 }
 
 /// What `gpu::device` tells plans about a GPU; what only decides how calls are split is at its least.
@@ -32,24 +55,54 @@ fn profile() -> DeviceProfile {
         max_workgroups: 65_535,
         uniform_alignment: 256,
         activation_bytes: 256 << 20,
+        max_workgroup_threads: 1024,
+        max_workgroup_bytes: 32 << 10,
+        held_words: 64,
+        sum_quads: 16,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
         seconds_per_dispatch: 5e-6,
         seconds_per_submit: 0.05,
-        fill_workgroups: 128,
+        model: CostModel {
+            units: 60.0,
+            unit_flops: 200e9,
+            unit_bytes: 60e9,
+            shared_bytes: 2e12,
+            dispatch_seconds: 4e-6,
+            barrier_seconds: 60e-9,
+            load_seconds: 400e-9,
+            read_seconds: 70e-12,
+            least_busy: 0.0,
+            cell_seconds: 150e-12,
+        },
     }
 }
 
-/// Every specialisation of the plans of [`stacks`], once, the kernels in the order of their first use.
+/// Every specialisation of every candidate of the plain stacks, and of the best candidate of every variant; once, the kernels in the order of
+/// their first use.
 pub(crate) fn all() -> Result<Vec<Shipped>> {
     let mut found: Vec<Shipped> = Vec::new();
-    for (config, batch, ragged) in stacks() {
-        let packed = pack(&zeros(&config)?, profile().max_binding_bytes).map_err(|error| error.to_string())?;
-        let plan = build(&config, &packed.layers, Request { batch, seq_len: 2, ragged, start_slot: 0 }, &profile());
-        for shipped in plan.specialisations.iter().map(shader) {
-            if !found.contains(&shipped) {
-                found.push(shipped);
+    for stack in stacks() {
+        let packed = pack(&zeros(&stack.config)?, stack.precision, profile().max_binding_bytes).map_err(|error| error.to_string())?;
+        let request = Request { batch: stack.batch, seq_len: 2, ragged: stack.ragged, start_slot: 0 };
+        let mut choices = candidates(&stack.config, &packed.layout, stack.batch, None, &profile());
+        if !stack.every_candidate {
+            choices.truncate(1);
+        }
+        for choice in choices {
+            let mut built = vec![choice];
+            // the input product has the forms that a step has
+            if let Schedule::PerStep(form @ (ProductForm::Tile(_) | ProductForm::Rows(_))) = choice.schedule {
+                built.push(cellgate::gpu::form::Choice { input: form, ..choice });
+            }
+            for choice in built {
+                let plan = build(&stack.config, &packed.layout, request, choice, &profile());
+                for shipped in plan.specialisations.iter().map(shader) {
+                    if !found.contains(&shipped) {
+                        found.push(shipped);
+                    }
+                }
             }
         }
     }
@@ -63,8 +116,16 @@ pub(crate) fn all() -> Result<Vec<Shipped>> {
     Ok(found)
 }
 
-/// (stack, rows, rows have lengths of their own): few rows and many of a plain stack, then every option at many rows, and the costliest at few.
-fn stacks() -> Vec<(LstmConfig, usize, bool)> {
+struct Stack {
+    config: LstmConfig,
+    precision: Precision,
+    batch: usize,
+    ragged: bool,
+    every_candidate: bool,
+}
+
+/// Plain stacks in every precision, few rows and many; then every option at many rows, and the costliest at few.
+fn stacks() -> Vec<Stack> {
     const FEW: usize = 1;
     const MANY: usize = 128;
     let plain = LstmConfig::new(256, 256);
@@ -80,13 +141,18 @@ fn stacks() -> Vec<(LstmConfig, usize, bool)> {
         (config.peepholes, config.input_forget, config.layer_norm) = (true, true, Some(1e-5));
         (config.proj_size, config.clip, config.cell_clip, config.proj_clip) = (Some(128), Some(1.0), Some(1.0), Some(1.0));
     });
-    let mut stacks: Vec<_> = [MANY, 32, 8, FEW].map(|batch| (plain.clone(), batch, false)).to_vec();
-    stacks.push((plain.clone(), MANY, true));
+    let mut stacks = Vec::new();
+    for precision in Precision::ALL {
+        for hidden in [128] {
+            for batch in [FEW, MANY] {
+                stacks.push(Stack { config: LstmConfig::new(hidden, hidden), precision, batch, ragged: false, every_candidate: true });
+            }
+        }
+    }
+    let one = |config: LstmConfig, batch, ragged| Stack { config, precision: Precision::F32, batch, ragged, every_candidate: false };
     let variants = [
-        change(&|config| config.bias = false),
+        plain.clone(),
         change(&|config| config.peepholes = true),
-        change(&|config| config.input_forget = true),
-        change(&|config| (config.clip, config.cell_clip) = (Some(1.0), Some(1.0))),
         change(&|config| {
             config.direction = Direction::Bidirectional;
             config.activations = [same(named("HardSigmoid")), same(named("Softsign"))];
@@ -95,9 +161,10 @@ fn stacks() -> Vec<(LstmConfig, usize, bool)> {
         change(&|config| config.proj_size = Some(128)),
         change(&|config| config.layer_norm = Some(1e-5)),
         all.clone(),
+        change(&|config| config.num_layers = 3),
     ];
-    stacks.extend(variants.map(|config| (config, MANY, false)));
-    stacks.extend([relu, all].map(|config| (config, FEW, true)));
+    stacks.extend(variants.map(|config| one(config, MANY, true)));
+    stacks.extend([relu, all].map(|config| one(config, FEW, true)));
     stacks
 }
 

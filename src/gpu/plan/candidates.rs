@@ -167,8 +167,8 @@ fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, prof
                 let form = ResidentForm { workgroup_size: threads as u32 * k_lanes, rows, units, k_lanes, held };
                 let splits = k_lanes == 1 || hidden >= 8 * k_lanes as usize;
                 let fits = form.workgroup_size as usize <= most && form.shared_bytes(hidden) <= profile.max_workgroup_bytes as usize;
-                // what is held leaves half as much for sums, and a row's cell state takes as much as a quad
-                let sums = rows * units <= profile.sum_quads / if held { 8 } else { 4 };
+                // four weights of every unit are under way at once, and what is held leaves half as much for sums
+                let sums = rows * units * units <= profile.sum_quads / if held { 4 } else { 2 };
                 let registers = form.held_quads(hidden) * quad_words <= profile.held_words as usize && sums;
                 if splits && fits && registers && (rows == 1 || batch > rows as usize / 2) {
                     forms.push(form);

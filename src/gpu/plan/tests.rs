@@ -15,7 +15,7 @@ fn profile() -> DeviceProfile {
         max_workgroup_threads: 256,
         max_workgroup_bytes: 16_384,
         held_words: 64,
-        sum_quads: 32,
+        sum_quads: 16,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
