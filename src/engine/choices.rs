@@ -214,7 +214,11 @@ impl Choices {
     fn unmeasured(&self, gpu: &GpuLstm, rows: usize) -> Chosen {
         let (choice, reason) = match self.options.choice {
             Some(choice) => (choice, ChoiceReason::AskedFor),
-            None => (gpu.cheapest(rows), ChoiceReason::Model { candidates: gpu.candidates(rows).len() }),
+            None => {
+                let candidates = gpu.candidates(rows);
+                let cheapest = candidates.first().map(|(choice, _)| *choice).expect("a schedule that was not refused has candidates");
+                (cheapest, ChoiceReason::Model { candidates: candidates.len() })
+            }
         };
         Chosen { choice, reason, measured: Vec::new(), measured_steps: 0 }
     }

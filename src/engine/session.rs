@@ -457,6 +457,7 @@ mod tests {
             send(session.run_into_async(inputs, &mut Outputs::default()));
             send(session.run_with_state_async(inputs, state));
             send(session.read_state_async(state));
+            send(session.tune_async(1, 1));
             send(session.engine().session_async(session.network(), Options::default()));
             send(Engine::new_async(crate::DeviceChoice::Auto));
         }

@@ -174,11 +174,6 @@ impl GpuLstm {
         self.plans.clear();
     }
 
-    /// What is expected to be the fastest for calls of `batch` rows.
-    pub(crate) fn cheapest(&self, batch: usize) -> Choice {
-        self.candidates(batch).first().map(|(choice, _)| *choice).expect("a schedule that was not refused has candidates")
-    }
-
     /// What calls of `batch` rows could be built to, and what each is expected to cost, cheapest first.
     pub(crate) fn candidates(&self, batch: usize) -> Vec<(Choice, Cost)> {
         plan::ranked(&self.config, &self.layout, batch, self.options.schedule, &self.device.profile)
