@@ -112,6 +112,8 @@ pub struct DeviceInfo {
     pub driver: String,
     /// PCI address, where known
     pub pci: String,
+    /// PCI numbers of vendor and device in hexadecimal, `10de:2335`, where known: the same for all cards of a make
+    pub pci_id: String,
     /// limits that decide what fits, by WebGPU name
     pub limits: Vec<(String, u64)>,
     /// optional features that the device has, by WebGPU name
@@ -140,6 +142,7 @@ impl DeviceInfo {
             backend: None,
             driver: driver.to_owned(),
             pci: String::new(),
+            pci_id: String::new(),
             limits: Vec::new(),
             features: Vec::new(),
             unusable: None,

@@ -29,6 +29,7 @@
 //! | serve many sequences that come and go | [`Session::stream`], [`Session::into_stream`] |
 //! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`] |
 //! | see what a call would do | [`Session::explain`] |
+//! | measure which schedule is the fastest | [`Session::tune`], [`Tuning`] |
 //! | compare results | [`compare`](mod@compare) |
 //!
 //! Shapes use these letters: T steps (`seq_len`), N rows (`batch`), I `input_size`, H `hidden_size`, P `proj_size`, R the size of a hidden
@@ -50,7 +51,10 @@ mod reference;
 mod tensor;
 
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Hardware, Selection};
-pub use engine::{Engine, Explanation, HostState, KernelCount, LstmExplanation, MemoryUse, Options, Session, Slot, State, Stream};
+pub use engine::{
+    Alternative, CandidateReport, ChoiceReason, Engine, Explanation, HostState, KernelCount, LstmExplanation, LstmTuning, Measurement, MemoryUse,
+    Options, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
+};
 #[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};

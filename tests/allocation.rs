@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cellgate::{Direction, Engine, LstmConfig, Options, Outputs};
 use common::call::{Call, Rng};
-use common::{devices, trial};
+use common::{by_model, devices, trial};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The system's allocator, counting the bytes that are asked for.
@@ -178,7 +178,7 @@ fn timed(engine: &Engine) -> Result<(), Failed> {
     if plain.profile().is_some() {
         return Err("a session that times nothing has times".into());
     }
-    let mut session = engine.session(&call.network()?, Options { profile: true, ..Options::default() })?;
+    let mut session = engine.session(&call.network()?, Options { profile: true, ..by_model() })?;
     call.run_in(&mut session)?;
     let before = made(engine);
     let began = std::time::Instant::now();

@@ -163,6 +163,18 @@ fn library_code_does_not_unwrap() {
     }
 }
 
+/// What was measured on somebody's machine must not decide how tests come out, nor may tests write there.
+#[test]
+fn tests_leave_the_users_records_alone() {
+    // the rules of this file name it, and naga has options of its own
+    let elsewhere = |name: &str| name == "tests/architecture.rs" || name.starts_with("tests/shader_contract/");
+    let tests = files("tests", "rs").into_iter().filter(|(name, _)| !elsewhere(name));
+    for (name, text) in tests.chain(files("benches", "rs").into_iter().filter(|(name, _)| name == "benches/lstm.rs")) {
+        let (all, by_model) = ("Options::default()", "tuning: Tuning::Model, ..Options::default()");
+        assert_eq!(text.matches(all).count(), text.matches(by_model).count(), "{name}: `{all}` reads the user's records, `{by_model}` does not");
+    }
+}
+
 #[test]
 fn every_test_program_is_run() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is there");

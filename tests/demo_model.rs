@@ -4,8 +4,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use cellgate::{Engine, Inputs, Network, Options};
-use common::{conclude, devices, trial};
+use cellgate::{Engine, Inputs, Network};
+use common::{by_model, conclude, devices, trial};
 use libtest_mimic::Failed;
 use ndarray::{Array2, ArrayView1, Axis, s};
 
@@ -51,7 +51,7 @@ fn largest(logits: ArrayView1<'_, f32>) -> usize {
 fn greedy_text(engine: &Engine) -> Result<(), Failed> {
     let (network, characters, check) = load()?;
     let (prompt, expected) = (check["prompt"].as_str().ok_or("no prompt")?, check["greedy"].as_str().ok_or("no text")?);
-    let mut stream = engine.session(&network, Options::default())?.into_stream(1)?;
+    let mut stream = engine.session(&network, by_model())?.into_stream(1)?;
     let slot = stream.join()?;
     let mut chunk = one_hot(prompt, &characters)?;
     let mut text = String::new();
@@ -67,7 +67,7 @@ fn bits_per_character(engine: &Engine) -> Result<(), Failed> {
     let (network, characters, check) = load()?;
     let expected = check["bits_per_character"].as_f64().ok_or("no bits")?;
     let x = one_hot(HELD_OUT, &characters)?;
-    let out = engine.session(&network, Options::default())?.run(&Inputs::new().with("x", x.view().insert_axis(Axis(1))))?;
+    let out = engine.session(&network, by_model())?.run(&Inputs::new().with("x", x.view().insert_axis(Axis(1))))?;
     let steps = x.nrows() - 1;
     let nats: f64 = (0..steps)
         .map(|t| {

@@ -195,10 +195,10 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     let call = Call::random(LstmConfig::new(3, 5), 4, 2, &mut Rng::new(0));
     let mut call_of_large = call.clone();
     call_of_large.cells[0].weight_hh[[2, 1]] = 1e5;
-    let f16 = Options { precision: Precision::F16, ..Options::default() };
+    let f16 = Options { precision: Precision::F16, ..common::by_model() };
     let words = ["precision f16", "at most 65504", "100000", "weight_hh of layer 0, direction 0"];
     expect("a weight that float16 cannot hold", ErrorKind::Config, &words, engine.session(&call_of_large.network()?, f16))?;
-    let resident = Options { schedule: Some(ScheduleName::Resident), ..Options::default() };
+    let resident = Options { schedule: Some(ScheduleName::Resident), ..common::by_model() };
     let normed = Call::random(LstmConfig { layer_norm: Some(1e-5), ..LstmConfig::new(3, 5) }, 4, 2, &mut Rng::new(0));
     let words: &[&str] =
         if engine.describe().device.kind == DeviceKind::Gpu { &["schedule resident", "layer"] } else { &["schedule resident", "needs a GPU"] };

@@ -319,7 +319,7 @@ fn async_calls(engine: &Engine) -> Result<(), Failed> {
         if pollster::block_on(session.read_state_async(&state))? != session.read_state(&state)? {
             return Err("read_state_async gives other values than read_state".into());
         }
-        let mut opened = pollster::block_on(engine.session_async(session.network(), cellgate::Options::default()))?;
+        let mut opened = pollster::block_on(engine.session_async(session.network(), common::by_model()))?;
         if opened.run(&inputs)? != blocking {
             return Err("session_async makes another session than session".into());
         }
@@ -376,7 +376,7 @@ fn given_up(engine: &Engine) -> Result<(), Failed> {
 
 fn half_done(engine: &Engine) -> Result<(), Failed> {
     let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx-encoder-decoder/model.onnx");
-    let mut session = engine.session(&cellgate::Network::open(model)?, cellgate::Options::default())?;
+    let mut session = engine.session(&cellgate::Network::open(model)?, common::by_model())?;
     let (source, target, wrong) = (widths(5, 3), widths(3, 4), widths(3, 5));
     let right = Inputs::new().with("source", source.view()).with("target", target.view());
     let mut state = session.state(2)?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use cellgate::{DeviceChoice, DeviceRequest, Engine, ErrorKind, GraphicsBackend, Network, Options, Precision};
+use cellgate::{DeviceChoice, DeviceRequest, Engine, ErrorKind, GraphicsBackend, Network, Options, Precision, ScheduleName, Tuning};
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -133,21 +133,62 @@ impl ModelArgs {
     }
 }
 
-/// `--precision`.
+/// `--precision`, `--schedule`, `--tune`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Computation")]
+pub(super) struct SessionArgs {
+    /// How weights are stored on the device
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
+    /// The only schedule that a GPU may use; a model that it does not suit is refused
+    #[arg(long, value_enum)]
+    schedule: Option<ScheduleArg>,
+    /// Measure, some seconds long, what is the fastest on a GPU, and keep a record of it. Only `explain` measures where there is a record
+    #[arg(long)]
+    pub(super) tune: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum PrecisionArg {
+enum PrecisionArg {
     F32,
+    /// about 1e-3 off
     F16,
+    /// about 1e-2 off
     Int8,
 }
 
-impl PrecisionArg {
-    pub(super) fn options(self) -> Options {
-        let precision = match self {
-            Self::F32 => Precision::F32,
-            Self::F16 => Precision::F16,
-            Self::Int8 => Precision::Int8,
-        };
-        Options { precision, ..Options::default() }
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScheduleArg {
+    /// layer by layer, one dispatch a time step
+    PerStep,
+    /// all layers together, each one time step behind the one below
+    Wavefront,
+    /// all time steps of a chunk in one dispatch
+    Resident,
+}
+
+impl SessionArgs {
+    pub(super) fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::F16 => Precision::F16,
+            PrecisionArg::Int8 => Precision::Int8,
+        }
+    }
+
+    /// For a session on the device.
+    pub(super) fn options(&self) -> Options {
+        let schedule = self.schedule.map(|schedule| match schedule {
+            ScheduleArg::PerStep => ScheduleName::PerStep,
+            ScheduleArg::Wavefront => ScheduleName::Wavefront,
+            ScheduleArg::Resident => ScheduleName::Resident,
+        });
+        let tuning = if self.tune { Tuning::AtFirstUse } else { Tuning::Recorded };
+        Options { schedule, tuning, ..self.reference_options() }
+    }
+
+    /// For the reference, which has the weights as they are stored on the device.
+    pub(super) fn reference_options(&self) -> Options {
+        Options { precision: self.precision(), ..Options::default() }
     }
 }

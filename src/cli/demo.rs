@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cellgate::compare::{Tolerance, compare};
-use cellgate::{DeviceChoice, Engine, Network, Options};
+use cellgate::{DeviceChoice, Engine, Network};
 use ndarray::{Array2, ArrayView1, Axis, s};
 use serde::Serialize;
 
-use super::args::DeviceArgs;
-use super::output::{self, DeviceFields};
+use super::args::{DeviceArgs, SessionArgs};
+use super::output::{self, DeviceFields, ScheduleFields};
 use super::random::Random;
 use super::verify::TOLERANCE;
 use super::{Result, Verdict};
@@ -39,6 +39,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 12)]
     seed: u64,
     #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
     device: DeviceArgs,
 }
 
@@ -52,6 +54,8 @@ const MAX_VERIFIED: usize = 200;
 struct Report {
     #[serde(flatten)]
     device: DeviceFields,
+    #[serde(flatten)]
+    schedule: ScheduleFields,
     /// the prompt, and what the model made of it
     text: String,
     characters_per_second: f64,
@@ -67,6 +71,7 @@ struct Written {
     logits: Array2<f32>,
     /// for the characters after the prompt
     elapsed: Duration,
+    schedule: ScheduleFields,
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
@@ -80,20 +85,26 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let written = write(args, &engine, &network, &alphabet, prompt)?;
     #[expect(clippy::cast_precision_loss, reason = "a rate needs few digits")]
     let characters_per_second = args.length as f64 / written.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let check = verify(&network, &alphabet, &written)?;
+    let check = verify(args, &network, &alphabet, &written)?;
     output::say(&format!("{characters_per_second:.0} characters per second on {}", engine.describe().device));
     output::say(&check.text);
     if args.json {
-        let max_abs_err = check.max_abs_err;
-        output::print_json(&Report { device: DeviceFields::of(engine.describe()), text: written.text, characters_per_second, max_abs_err })?;
+        let (schedule, max_abs_err) = (written.schedule, check.max_abs_err);
+        output::print_json(&Report {
+            device: DeviceFields::of(engine.describe()),
+            schedule,
+            text: written.text,
+            characters_per_second,
+            max_abs_err,
+        })?;
     }
     Ok(if check.passed { Verdict::Good } else { Verdict::CheckFailed })
 }
 
 /// Feeds the prompt in one chunk, then draws one character after the other. Without `--json` the text appears as it is made.
 fn write(args: &Args, engine: &Engine, network: &Network, alphabet: &Alphabet, prompt: Array2<f32>) -> Result<Written> {
-    let mut session = engine.session(network, Options::default())?;
-    let mut stream = session.stream(1)?;
+    let session = engine.session(network, args.session.options())?;
+    let mut stream = session.into_stream(1)?;
     let slot = stream.join()?;
     let mut random = Random::new(args.seed);
     let mut text = args.prompt.clone();
@@ -127,7 +138,8 @@ fn write(args: &Args, engine: &Engine, network: &Network, alphabet: &Alphabet, p
         Some(bar) => bar.finish_and_clear(),
         None => output::stream("\n")?,
     }
-    Ok(Written { text, logits: kept, elapsed })
+    let schedule = ScheduleFields::say(stream.session());
+    Ok(Written { text, logits: kept, elapsed, schedule })
 }
 
 /// What the reference makes of the same characters.
@@ -141,10 +153,10 @@ struct Check {
 ///
 /// A logit is a sum over all units, and one near 0 a sum whose terms cancel: its rounding error is as large as that of its neighbours.
 /// So the bound of [`TOLERANCE`] is that of the largest logit of the step: `|error| <= 1e-5 * (1 + max |logit|)`.
-fn verify(network: &Network, alphabet: &Alphabet, written: &Written) -> Result<Check> {
+fn verify(args: &Args, network: &Network, alphabet: &Alphabet, written: &Written) -> Result<Check> {
     let characters = written.logits.nrows();
     let read: String = written.text.chars().take(characters).collect();
-    let mut session = Engine::new(DeviceChoice::Reference)?.session(network, Options::default())?;
+    let mut session = Engine::new(DeviceChoice::Reference)?.session(network, args.session.reference_options())?;
     let mut stream = session.stream(1)?;
     let slot = stream.join()?;
     let expected = stream.step(&[(slot, alphabet.one_hot(&read)?.view())])?.remove(0).mapv(f64::from);

@@ -34,6 +34,7 @@ struct DeviceReport {
     backend: Option<GraphicsBackend>,
     driver: String,
     pci: String,
+    pci_id: String,
     limits: BTreeMap<String, u64>,
     features: Vec<String>,
     unusable: Option<String>,
@@ -48,8 +49,8 @@ enum Choice {
 
 impl DeviceReport {
     fn of(info: &DeviceInfo) -> Self {
-        let DeviceInfo { kind, name, hardware, backend, driver, pci, limits, features, unusable } = info.clone();
-        Self { kind, name, hardware, backend, driver, pci, limits: limits.into_iter().collect(), features, unusable }
+        let DeviceInfo { kind, name, hardware, backend, driver, pci, pci_id, limits, features, unusable } = info.clone();
+        Self { kind, name, hardware, backend, driver, pci, pci_id, limits: limits.into_iter().collect(), features, unusable }
     }
 }
 
@@ -97,6 +98,9 @@ fn describe(device: &DeviceInfo) -> String {
     let mut rows = vec![["hardware".to_owned(), hardware.to_owned()], ["driver".to_owned(), device.driver.clone()]];
     if !device.pci.is_empty() {
         rows.push(["pci".to_owned(), device.pci.clone()]);
+    }
+    if !device.pci_id.is_empty() {
+        rows.push(["pci id".to_owned(), device.pci_id.clone()]);
     }
     if device.kind == DeviceKind::Gpu {
         let features = if device.features.is_empty() { "none of those that cellgate could use".to_owned() } else { device.features.join(", ") };

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use cellgate::{DeviceKind, GraphicsBackend, Selection};
+use cellgate::{DeviceKind, GraphicsBackend, ScheduleUse, Selection, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -50,6 +50,43 @@ impl DeviceFields {
     pub(super) fn of(selection: &Selection) -> Self {
         let Selection { device, reason } = selection;
         Self { device: device.kind, adapter: device.name.clone(), driver: device.driver.clone(), backend: device.backend, reason: reason.clone() }
+    }
+}
+
+/// What a session ran, in a JSON document.
+#[derive(Debug, Serialize)]
+pub(super) struct ScheduleFields {
+    /// of all LSTMs, each once
+    schedule: String,
+    schedules: Vec<ScheduleUse>,
+}
+
+impl ScheduleFields {
+    /// Says on stderr what ran and why, and what of the records could not be used.
+    pub(super) fn say(session: &Session) -> Self {
+        let (schedules, device) = (session.schedules().to_vec(), &session.engine().describe().device);
+        for ScheduleUse { node, rows, schedule, why } in &schedules {
+            let of = if schedules.len() > 1 { format!(" of `{node}`, {rows} rows") } else { String::new() };
+            say(&format!("schedule{of}: {schedule}, on {} ({why})", device.name));
+        }
+        say_notes(session.notes());
+        let mut names: Vec<&str> = schedules.iter().map(|used| used.schedule.as_str()).collect();
+        names.dedup();
+        Self { schedule: names.join("; "), schedules }
+    }
+}
+
+/// Says on stderr what somebody should know.
+pub(super) fn say_notes(notes: &[String]) {
+    notes.iter().for_each(|note| say(&format!("note: {note}")));
+}
+
+/// A duration for people: `1.50 ms`.
+pub(super) fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
     }
 }
 

@@ -10,8 +10,8 @@ use cellgate::formats::npy;
 use cellgate::{Network, Outputs};
 use serde::Serialize;
 
-use super::args::{DeviceArgs, ModelArgs, PrecisionArg};
-use super::output::{self, DeviceFields, Spinner};
+use super::args::{DeviceArgs, ModelArgs, SessionArgs};
+use super::output::{self, DeviceFields, ScheduleFields, Spinner};
 use super::tensors::{self, HostInputs, InputArgs};
 use super::{Result, Verdict};
 
@@ -32,9 +32,8 @@ pub(super) struct Args {
     /// Write this output to FILE.npy and only what is named so; without a file: to --out. May be given several times
     #[arg(long = "output", value_name = "NAME[=FILE.npy]", help_heading = "Outputs")]
     outputs: Vec<String>,
-    /// How weights are stored on the device
-    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    precision: PrecisionArg,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -48,6 +47,8 @@ const EXAMPLES: &str = "Examples:
 struct Report {
     #[serde(flatten)]
     device: DeviceFields,
+    #[serde(flatten)]
+    schedule: ScheduleFields,
     outputs: Vec<OutputReport>,
     /// one call, its host work and the warm-up of its kernels included
     ms: f64,
@@ -78,19 +79,20 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     }
     let inputs = HostInputs::read(&network, &args.inputs.inputs)?;
     let engine = args.device.open_and_say()?;
-    let mut session = engine.session(&network, args.precision.options())?;
+    let mut session = engine.session(&network, args.session.options())?;
     let spinner = Spinner::new("running");
     let start = Instant::now();
     let outputs = session.run(&inputs.inputs())?;
     let ms = output::milliseconds(start.elapsed());
     drop(spinner);
+    let schedule = ScheduleFields::say(&session);
     for target in &targets {
         tensors::note_non_finite(&target.name, outputs.get(&target.name).map_or(0, tensors::num_non_finite));
     }
     let outputs = write(args, &targets, &outputs)?;
     output::say(&format!("ran in {ms:.3} ms, the warm-up of a first call included"));
     if args.json {
-        output::print_json(&Report { device: DeviceFields::of(engine.describe()), outputs, ms })?;
+        output::print_json(&Report { device: DeviceFields::of(engine.describe()), schedule, outputs, ms })?;
         return Ok(Verdict::Good);
     }
     let row = |output: &OutputReport| [output.name.clone(), output.dtype.clone(), format!("{:?}", output.shape), output.file.display().to_string()];

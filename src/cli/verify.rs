@@ -3,17 +3,18 @@
 use std::time::Instant;
 
 use cellgate::compare::{Comparison, Element, Tolerance, compare};
-use cellgate::{DeviceChoice, DeviceKind, Engine, Network, Options, Outputs, Port, Tensor};
+use cellgate::{DeviceChoice, DeviceKind, Engine, Network, Options, Outputs, Port, Precision, Session, Tensor};
 use serde::Serialize;
 
-use super::args::{DeviceArgs, ModelArgs};
-use super::output::{self, DeviceFields, Spinner};
+use super::args::{DeviceArgs, ModelArgs, SessionArgs};
+use super::output::{self, DeviceFields, ScheduleFields, Spinner};
 use super::tensors::{self, HostInputs, InputArgs, Sizes};
 use super::{Result, Verdict};
 
 /// Compare a device with the float64 reference; exit code 1 where an output is past the tolerance
 ///
-/// Without --input, the inputs that the model needs are made up: seeded random numbers and sequences of full length.
+/// Without --input, the inputs that the model needs are made up: seeded random numbers and sequences of full length. With --precision, the
+/// device is compared with the reference on the weights as they are stored, and this with the reference on the weights as given, by a wider bound.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -33,6 +34,8 @@ pub(super) struct Args {
     /// Steps of made-up inputs
     #[arg(long, value_name = "T", default_value_t = 32, conflicts_with = "inputs", help_heading = "Inputs")]
     seq_len: usize,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -63,15 +66,28 @@ const MAX_RATIO: f64 = 100.0;
 struct Report {
     #[serde(flatten)]
     device: DeviceFields,
+    #[serde(flatten)]
+    schedule: ScheduleFields,
     /// of made-up inputs
     seed: Option<u64>,
     inputs: Vec<InputReport>,
     atol: f64,
     rtol: f64,
     outputs: Vec<OutputReport>,
+    precision: Precision,
+    /// what storing the weights in fewer bits does; absent where they are stored as they are
+    stored: Option<StoredReport>,
     passed: bool,
     device_ms: f64,
     reference_ms: f64,
+}
+
+/// The reference on the weights as they are stored against the reference on the weights as given.
+#[derive(Serialize)]
+struct StoredReport {
+    atol: f64,
+    rtol: f64,
+    outputs: Vec<OutputReport>,
 }
 
 #[derive(Serialize)]
@@ -124,13 +140,25 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
         let origin = if made_up { format!("made up with seed {}", args.seed) } else { "given".to_owned() };
         output::say(&format!("input `{name}`: {}, {origin}", tensors::describe(tensor)));
     }
-    let (actual, device_ms) = call(&engine, &network, &inputs, "running on the device")?;
-    let (expected, reference_ms) = call(&Engine::new(DeviceChoice::Reference)?, &network, &inputs, "running the float64 reference")?;
-    let mut outputs = judge(&network, &actual, &expected)?;
+    let mut session = engine.session(&network, args.session.options())?;
+    let (actual, device_ms) = call(&mut session, &inputs, "running on the device")?;
+    let schedule = ScheduleFields::say(&session);
+    let reference = |options| Engine::new(DeviceChoice::Reference)?.session(&network, options);
+    let mut exact = reference(args.session.reference_options())?;
+    let (expected, reference_ms) = call(&mut exact, &inputs, "running the float64 reference")?;
+    let mut outputs = judge(&network, &actual, &expected, TOLERANCE)?;
     if outputs.iter().any(|output| !output.passed) {
-        allow_for_sensitivity(&network, &inputs, &expected, &mut outputs)?;
+        allow_for_sensitivity(&mut exact, &inputs, &expected, &mut outputs)?;
     }
-    let passed = outputs.iter().all(|output| output.passed);
+    let stored = match args.session.precision() {
+        Precision::F32 => None,
+        precision => {
+            let (given, _) = call(&mut reference(Options::default())?, &inputs, "running the float64 reference on the weights as given")?;
+            let bound = precision.bound();
+            Some(StoredReport { atol: bound.atol, rtol: bound.rtol, outputs: judge(&network, &expected, &given, bound)? })
+        }
+    };
+    let passed = outputs.iter().chain(stored.iter().flat_map(|stored| &stored.outputs)).all(|output| output.passed);
     for output in &outputs {
         tensors::note_non_finite(&output.name, output.num_non_finite);
     }
@@ -141,37 +169,56 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
         };
         output::print_json(&Report {
             device: DeviceFields::of(engine.describe()),
+            schedule,
             seed: made_up.then_some(args.seed),
             inputs: inputs.iter().map(describe).collect(),
             atol: TOLERANCE.atol,
             rtol: TOLERANCE.rtol,
             outputs,
+            precision: args.session.precision(),
+            stored,
             passed,
             device_ms,
             reference_ms,
         })?;
     } else {
-        let row = |output: &OutputReport| {
-            let verdict = match output.passed {
-                true if output.allowed_ratio > 1.0 => "pass, widened bound",
-                true => "pass",
-                false => "FAIL",
-            };
-            [output.name.clone(), format!("{:?}", output.shape), verdict.to_owned(), output.text.clone()]
-        };
-        output::print(&output::table(&outputs.iter().map(row).collect::<Vec<_>>(), ""))?;
-        let bound = format!("|error| <= {:e} + {:e} * |value|", TOLERANCE.atol, TOLERANCE.rtol);
+        print_outputs(&outputs)?;
+        let bound = describe_bound(TOLERANCE);
         let widened = outputs.iter().any(|output| output.allowed_ratio > 1.0);
         let bound = if widened { format!("{bound}, widened where the model makes much of rounding") } else { bound };
-        output::print(&if passed { format!("pass: every value within {bound}") } else { format!("FAIL: not every value within {bound}") })?;
+        let all = |passed| if passed { "pass: every value" } else { "FAIL: not every value" };
+        let of = if stored.is_some() { format!(" of the reference on {} weights", args.session.precision()) } else { String::new() };
+        output::print(&format!("{} within {bound}{of}", all(outputs.iter().all(|output| output.passed))))?;
+        if let Some(stored) = &stored {
+            output::print(&format!("\n{} weights against those given, both by the reference", args.session.precision()))?;
+            print_outputs(&stored.outputs)?;
+            let bound = describe_bound(args.session.precision().bound());
+            output::print(&format!("{} within {bound}", all(stored.outputs.iter().all(|output| output.passed))))?;
+        }
     }
     Ok(if passed { Verdict::Good } else { Verdict::CheckFailed })
 }
 
+/// A row for every output.
+fn print_outputs(outputs: &[OutputReport]) -> Result<()> {
+    let row = |output: &OutputReport| {
+        let verdict = match output.passed {
+            true if output.allowed_ratio > 1.0 => "pass, widened bound",
+            true => "pass",
+            false => "FAIL",
+        };
+        [output.name.clone(), format!("{:?}", output.shape), verdict.to_owned(), output.text.clone()]
+    };
+    output::print(&output::table(&outputs.iter().map(row).collect::<Vec<_>>(), ""))
+}
+
+fn describe_bound(tolerance: Tolerance) -> String {
+    format!("|error| <= {:e} + {:e} * |value|", tolerance.atol, tolerance.rtol)
+}
+
 /// Runs the network once; its outputs and the time in milliseconds.
-fn call(engine: &Engine, network: &Network, inputs: &HostInputs, what: &'static str) -> Result<(Outputs, f64)> {
+fn call(session: &mut Session, inputs: &HostInputs, what: &'static str) -> Result<(Outputs, f64)> {
     let _spinner = Spinner::new(what);
-    let mut session = engine.session(network, Options::default())?;
     let start = Instant::now();
     let outputs = session.run(&inputs.inputs())?;
     Ok((outputs, output::milliseconds(start.elapsed())))
@@ -179,11 +226,11 @@ fn call(engine: &Engine, network: &Network, inputs: &HostInputs, what: &'static 
 
 /// Where an output is past the bound: how far the reference itself moves when its inputs do by one rounding. No float32 device can be held
 /// to less than a model makes of that, so the bound is widened to [`ROUNDINGS`] times as much, and that is said.
-fn allow_for_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outputs, outputs: &mut [OutputReport]) -> Result<()> {
+fn allow_for_sensitivity(exact: &mut Session, inputs: &HostInputs, expected: &Outputs, outputs: &mut [OutputReport]) -> Result<()> {
     let mut moved = vec![0.0_f64; outputs.len()];
     for nudge in 1..=NUDGES {
-        let (values, _) = call(&Engine::new(DeviceChoice::Reference)?, network, &inputs.nudged(nudge), "running the float64 reference again")?;
-        for (most, output) in moved.iter_mut().zip(judge(network, &values, expected)?) {
+        let (values, _) = call(exact, &inputs.nudged(nudge), "running the float64 reference again")?;
+        for (most, output) in moved.iter_mut().zip(judge(exact.network(), &values, expected, TOLERANCE)?) {
             *most = most.max(output.worst.map_or(0.0, |worst| worst.ratio));
         }
     }
@@ -203,14 +250,14 @@ fn allow_for_sensitivity(network: &Network, inputs: &HostInputs, expected: &Outp
 }
 
 /// Every output in the model's order.
-fn judge(network: &Network, actual: &Outputs, expected: &Outputs) -> Result<Vec<OutputReport>> {
+fn judge(network: &Network, actual: &Outputs, expected: &Outputs, tolerance: Tolerance) -> Result<Vec<OutputReport>> {
     let judge = |port: &Port| {
         let name = port.name.as_str();
         let actual = actual.get(name).ok_or_else(|| format!("output `{name}`: the device did not make it"))?;
         let expected = expected.get(name).ok_or_else(|| format!("output `{name}`: the reference did not make it"))?;
         Ok(match (actual.as_f32(), expected.as_f32()) {
             (Some(values), Some(expected)) => {
-                let comparison = compare(values.view(), expected.mapv(f64::from).view(), TOLERANCE);
+                let comparison = compare(values.view(), expected.mapv(f64::from).view(), tolerance);
                 OutputReport::of(name, &comparison, tensors::num_non_finite(actual))
             }
             _ => OutputReport::exact(name, actual, actual == expected),

@@ -6,11 +6,16 @@ use serde::Serialize;
 
 use crate::device::Selection;
 use crate::engine::Engine;
+use crate::engine::choices::{ChoiceReason, Choices, pieces};
 use crate::engine::runner::Runner;
 use crate::error::{Error, Result};
 use crate::gpu::GpuLstm;
+use crate::gpu::form::{Choice, ScheduleName};
 use crate::gpu::plan::{BufferId, Request, Split};
 use crate::network::LstmNode;
+
+/// Candidates that are listed; the chosen one is in any case.
+const MAX_ALTERNATIVES: usize = 12;
 
 const F32: u64 = size_of::<f32>() as u64;
 
@@ -42,10 +47,22 @@ pub struct LstmExplanation {
     pub hidden_size: usize,
     /// R
     pub out_size: usize,
-    /// the schedule's name
+    /// the schedule and its form
     pub schedule: String,
     /// why this schedule
     pub why: String,
+    /// the same as data
+    pub reason: ChoiceReason,
+    /// how the input's product is made; `None`: as the device always does
+    pub input_product: Option<String>,
+    /// what a GPU could run, the chosen one included: what was measured, fastest first, then others, cheapest first by the cost model; a dozen at most
+    pub alternatives: Vec<Alternative>,
+    /// how many candidates there are
+    pub num_candidates: usize,
+    /// schedules that do not suit the stack
+    pub refused: Vec<RefusedSchedule>,
+    /// what the cost model expects of the whole call
+    pub predicted_seconds: Option<f64>,
     /// blocks of rows that run one after the other
     pub row_blocks: usize,
     /// segments of time that run one after the other
@@ -62,8 +79,36 @@ pub struct LstmExplanation {
     pub bytes: u64,
     /// bytes that must move at least: weights, `x` and `y` once
     pub floor_bytes: u64,
+    /// what arithmetic and these bytes take at least at the rates of a typical GPU of this kind
+    pub floor_seconds: Option<f64>,
     /// memory on the device
     pub memory: Vec<MemoryUse>,
+}
+
+/// A candidate for the largest blocks of rows of a call.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alternative {
+    /// what calls would be built to
+    pub choice: Choice,
+    /// the schedule and its form
+    pub schedule: String,
+    /// whether it is what calls are built to
+    pub chosen: bool,
+    /// what the cost model expects of one block and segment of the call
+    pub predicted_seconds: f64,
+    /// what calls of `measured_steps` steps took, where it was measured
+    pub measured_seconds: Option<f64>,
+    /// steps of these
+    pub measured_steps: Option<usize>,
+}
+
+/// A schedule that does not suit a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedSchedule {
+    /// which
+    pub schedule: ScheduleName,
+    /// the rule, and what was found
+    pub reason: String,
 }
 
 /// How often a kernel is dispatched.
@@ -98,6 +143,7 @@ impl LstmExplanation {
 
 pub(super) fn explain<'a>(
     engine: &Engine,
+    choices: &Choices,
     nodes: impl Iterator<Item = (&'a LstmNode, Option<&'a Runner>)>,
     batch: usize,
     seq_len: usize,
@@ -106,12 +152,12 @@ pub(super) fn explain<'a>(
         let runner = runner.ok_or_else(|| {
             Error::config(format!("{}: nothing to explain before the weights are there, found weights given with each call", node.name))
         })?;
-        explain_lstm(node, runner, batch, seq_len).map_err(|error| error.within(&node.name))
+        explain_lstm(node, runner, choices, batch, seq_len).map_err(|error| error.within(&node.name))
     });
     Ok(Explanation { selection: engine.describe().clone(), batch, seq_len, lstms: lstms.collect::<Result<_>>()? })
 }
 
-fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
+fn explain_lstm(node: &LstmNode, runner: &Runner, choices: &Choices, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
     let config = runner.config();
     let too_large = || Error::limit(format!("batch {batch} times seq_len {seq_len}: too large, its numbers exceed 64 bits"));
     let steps = (batch as u64).checked_mul(seq_len as u64).ok_or_else(too_large)?;
@@ -124,8 +170,14 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) 
         input_size: config.input_size,
         hidden_size: config.hidden_size,
         out_size: config.out_size(),
-        schedule: "rows over threads".to_owned(),
-        why: "the only schedule of this device".to_owned(),
+        schedule: runner.host_schedule().to_owned(),
+        why: ChoiceReason::Only.to_string(),
+        reason: ChoiceReason::Only,
+        input_product: None,
+        alternatives: Vec::new(),
+        num_candidates: 0,
+        refused: Vec::new(),
+        predicted_seconds: None,
         row_blocks: 1,
         time_segments: 1,
         chunk_steps: seq_len,
@@ -134,6 +186,7 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) 
         flops: count(config.flops_per_step(), 0)?,
         bytes: floor_bytes,
         floor_bytes,
+        floor_seconds: None,
         memory: Vec::new(),
     };
     match runner.gpu() {
@@ -141,29 +194,36 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, batch: usize, seq_len: usize) 
             explanation.schedule = "nothing".to_owned();
             explanation.why = "the call has no rows or no steps; states pass through".to_owned();
         }
-        Some(gpu) => explain_gpu(&mut explanation, gpu, gpu.split(batch, seq_len)?, batch, seq_len).ok_or_else(too_large)?,
+        Some(gpu) => {
+            let split = gpu.split(batch, seq_len)?;
+            explain_gpu(&mut explanation, gpu, choices, split, batch, seq_len).ok_or_else(too_large)?;
+            list_alternatives(&mut explanation, gpu, choices, split.rows.min(batch), split.steps.min(seq_len));
+        }
         None => {}
     }
     Ok(explanation)
 }
 
 /// Makes the plan of every kind of block and segment, and adds them up, each as often as it runs. `None` where a sum overflows.
-fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, batch: usize, seq_len: usize) -> Option<()> {
+fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, choices: &Choices, split: Split, batch: usize, seq_len: usize) -> Option<()> {
     let mut memory: BTreeMap<BufferId, u64> = BTreeMap::new();
     let mut counts: Vec<KernelCount> = Vec::new();
-    let (mut flops, mut bytes, mut submits) = (0_u64, 0_u64, 0_usize);
+    let (mut flops, mut bytes, mut submits, mut predicted) = (0_u64, 0_u64, 0_usize, 0.0);
     (explanation.row_blocks, explanation.time_segments) = (batch.div_ceil(split.rows), seq_len.div_ceil(split.steps));
     // the largest pieces come last, and are what the report shows of a plan
     for (rows, blocks) in pieces(batch, split.rows) {
-        let mut state_bytes = 0;
+        let (mut state_bytes, chosen) = (0, choices.look(gpu, rows));
+        (explanation.why, explanation.reason) = (chosen.reason.to_string(), chosen.reason);
         for (steps, segments) in pieces(seq_len, split.steps) {
             let times = blocks.checked_mul(segments)?;
-            let plan = gpu.plan(Request { batch: rows, seq_len: steps, ragged: false, start_slot: 0 });
+            let plan = gpu.plan(Request { batch: rows, seq_len: steps, ragged: false, start_slot: 0 }, chosen.choice);
+            predicted += times as f64 * gpu.predict(rows, steps, chosen.choice).seconds();
             flops = flops.checked_add(plan.flops().checked_mul(times as u64)?)?;
             bytes = bytes.checked_add(plan.bytes().checked_mul(times as u64)?)?;
             submits = submits.checked_add(plan.submits.len().checked_mul(times)?)?;
             explanation.chunk_steps = plan.chunk_steps;
             explanation.schedule = plan.choice.schedule.to_string();
+            explanation.input_product = Some(plan.choice.input.to_string());
             for (kernel, count) in plan.counts() {
                 let (kernel, count) = (kernel.kernel().name, count.checked_mul(times)?);
                 match counts.iter_mut().find(|known| known.kernel == kernel) {
@@ -189,6 +249,8 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
         *known = known.checked_add(state_bytes.checked_mul(blocks as u64)?)?;
     }
     (explanation.flops, explanation.bytes, explanation.submits) = (flops, bytes, submits);
+    explanation.predicted_seconds = Some(predicted);
+    explanation.floor_seconds = Some(gpu.floor_seconds(flops, explanation.floor_bytes));
     explanation.dispatches = counts;
     explanation.memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
     explanation.memory.extend(memory.into_iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes }));
@@ -197,23 +259,35 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, split: Split, b
     explanation.memory.extend(staging.map(|(name, bytes)| MemoryUse { name: name.to_owned(), bytes }));
     explanation.memory.iter().try_fold(0_u64, |sum, memory| sum.checked_add(memory.bytes))?;
     explanation.dispatches.iter().try_fold(0_usize, |sum, kernel| sum.checked_add(kernel.count))?;
-    "the only schedule of this version: one fused dispatch a step".clone_into(&mut explanation.why);
     Some(())
 }
 
-/// The sizes of the pieces into which `whole` is cut, the last and shorter one first, and how often there is one of that size.
-fn pieces(whole: usize, piece: usize) -> impl Iterator<Item = (usize, usize)> {
-    [(whole % piece, 1), (piece, whole / piece)].into_iter().filter(|&(size, times)| size > 0 && times > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_make_the_whole() {
-        for (whole, piece, expected) in [(10, 5, &[(5, 2)][..]), (11, 5, &[(1, 1), (5, 2)]), (3, 5, &[(3, 1)]), (0, 5, &[])] {
-            assert_eq!(pieces(whole, piece).collect::<Vec<_>>(), expected, "{whole} in pieces of {piece}");
-        }
+/// What else a block of `rows` rows and a segment of `steps` steps could be built to, and what it could not.
+fn list_alternatives(explanation: &mut LstmExplanation, gpu: &GpuLstm, choices: &Choices, rows: usize, steps: usize) {
+    let (chosen, candidates) = (choices.look(gpu, rows), gpu.candidates(rows));
+    explanation.num_candidates = candidates.len();
+    let measured = |choice: Choice| chosen.measured.iter().find(|measurement| measurement.choice == choice);
+    let others = candidates.into_iter().map(|(choice, _)| choice).filter(|choice| measured(*choice).is_none());
+    let mut listed: Vec<Choice> = chosen.measured.iter().map(|measurement| measurement.choice).chain(others).collect();
+    let place = listed.iter().position(|choice| *choice == chosen.choice);
+    // the chosen one keeps its place, or is the last
+    if place.is_none_or(|place| place >= MAX_ALTERNATIVES) {
+        listed.truncate(MAX_ALTERNATIVES - 1);
+        listed.push(chosen.choice);
     }
+    listed.truncate(MAX_ALTERNATIVES);
+    let alternative = |choice: Choice| {
+        let measured = measured(choice);
+        Alternative {
+            choice,
+            schedule: choice.schedule.to_string(),
+            chosen: choice == chosen.choice,
+            predicted_seconds: gpu.predict(rows, steps, choice).seconds(),
+            measured_seconds: measured.map(|measurement| measurement.seconds),
+            measured_steps: measured.map(|_| chosen.measured_steps),
+        }
+    };
+    explanation.alternatives = listed.into_iter().map(alternative).collect();
+    let refused = |(schedule, reason)| RefusedSchedule { schedule, reason };
+    explanation.refused = gpu.refusals().into_iter().map(refused).collect();
 }

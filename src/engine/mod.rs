@@ -1,24 +1,29 @@
 //! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
 
 mod candidates;
+mod choices;
 mod explain;
 mod node;
 mod options;
+mod records;
 mod runner;
 mod session;
 mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 use std::fmt;
 use std::sync::Arc;
 
-pub use explain::{Explanation, KernelCount, LstmExplanation, MemoryUse};
-pub use options::Options;
+pub use choices::{ChoiceReason, ScheduleUse};
+pub use explain::{Alternative, Explanation, KernelCount, LstmExplanation, MemoryUse, RefusedSchedule};
+pub use options::{Options, Tuning};
 pub use session::Session;
 pub use state::{HostState, State};
 pub use stream::{Slot, Stream};
+pub use tune::{CandidateReport, LstmTuning, Measurement, TuneReport};
 
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, Selection};
 use crate::engine::candidates::Candidates;

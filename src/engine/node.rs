@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 
+use crate::engine::choices::Choices;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
@@ -73,7 +74,7 @@ impl Value<'_> {
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
-    (engine, options): (&Engine, &Options),
+    (engine, options, choices): (&Engine, &Options, &mut Choices),
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
     spare: &mut Outputs,
@@ -154,7 +155,7 @@ pub(super) async fn run_node<'n>(
                 if !scratch.as_ref().is_some_and(fits) {
                     // freed before its successor is made
                     *scratch = None;
-                    *scratch = Some(Scratch { batch, seq_len, state: runner.new_state(batch, seq_len).await? });
+                    *scratch = Some(Scratch { batch, seq_len, state: choices.new_state(&node.name, runner, batch, seq_len, wait).await? });
                 }
                 let Some(Scratch { state, .. }) = scratch else { unreachable!("it was made above") };
                 runner.run(&call, Some(&initial), state, results, wait).await?;

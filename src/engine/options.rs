@@ -1,5 +1,7 @@
 //! What a session is asked for.
 
+use std::path::PathBuf;
+
 use crate::gpu::GpuOptions;
 use crate::gpu::form::{Choice, ScheduleName};
 use crate::network::Precision;
@@ -16,10 +18,33 @@ pub struct Options {
     /// whether calls on a GPU are timed by its own clock, for [`Session::profile`](crate::Session::profile); takes 16 bytes a submit
     /// on the device that [`Session::explain`](crate::Session::explain) leaves out
     pub profile: bool,
+    /// how a GPU's schedule and its form are chosen
+    pub tuning: Tuning,
+    /// the folder of the records of [`Session::tune`](crate::Session::tune). `None`: the folder that the environment variable `CELLGATE_CACHE` names
+    /// (none at all where that is empty), else `cellgate` in the user's cache directory.
+    pub cache: Option<PathBuf>,
+}
+
+/// How a GPU's schedule and its form are chosen for a number of rows, where [`Options::choice`] does not say.
+///
+/// The choice decides in which order sums are made, and so the last bits of results. It is made when a session first sees a number of rows,
+/// and kept: calls of a session give the same bits as long as nobody calls [`Session::tune`](crate::Session::tune), and states and streams
+/// that were made before keep theirs even then. Sessions that are made after a record has changed may differ from earlier ones in the last bits;
+/// those with [`Tuning::Model`] do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Tuning {
+    /// by what a cost model expects of a device of this kind; files are neither read nor written
+    Model,
+    /// by the record of an earlier [`Session::tune`](crate::Session::tune) where there is one, else as [`Tuning::Model`]
+    #[default]
+    Recorded,
+    /// by the record where there is one, else by measuring for some seconds at the first use of a number of rows, of which a record is made
+    AtFirstUse,
 }
 
 impl Options {
     pub(super) fn gpu(&self) -> GpuOptions {
-        GpuOptions { precision: self.precision, schedule: self.schedule, choice: self.choice, profile: self.profile }
+        GpuOptions { precision: self.precision, schedule: self.schedule, profile: self.profile }
     }
 }

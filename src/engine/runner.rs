@@ -5,8 +5,10 @@ use std::sync::Arc;
 use ndarray::{Array, ArrayViewMut, Dimension};
 
 use crate::cpu::CpuLstm;
+use crate::device::DeviceKind;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
+use crate::gpu::form::Choice;
 use crate::gpu::{GpuLstm, GpuState, Wait};
 use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 use crate::reference;
@@ -52,6 +54,20 @@ impl Runner {
         }
     }
 
+    /// What kind of backend it is on.
+    pub(crate) fn kind(&self) -> DeviceKind {
+        match &self.backend {
+            RunnerBackend::Gpu(_) => DeviceKind::Gpu,
+            RunnerBackend::Cpu(_) => DeviceKind::Cpu,
+            RunnerBackend::Reference => DeviceKind::Reference,
+        }
+    }
+
+    /// The schedule of a backend that has only one.
+    pub(crate) fn host_schedule(&self) -> &'static str {
+        if self.kind() == DeviceKind::Reference { "one row and one step at a time" } else { "rows over threads" }
+    }
+
     pub(crate) fn config(&self) -> &LstmConfig {
         self.lstm.config()
     }
@@ -65,6 +81,11 @@ impl Runner {
         if let RunnerBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
     }
 
+    /// The GPU's side of it, to be changed.
+    pub(crate) fn gpu_mut(&mut self) -> Option<&mut GpuLstm> {
+        if let RunnerBackend::Gpu(gpu) = &mut self.backend { Some(gpu) } else { None }
+    }
+
     /// Forgets what calls took so far.
     pub(crate) fn reset_profile(&mut self) {
         if let RunnerBackend::Gpu(gpu) = &mut self.backend {
@@ -72,13 +93,14 @@ impl Runner {
         }
     }
 
-    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.
-    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize) -> Result<NodeState> {
+    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps, built on a GPU to what `choose` says of blocks
+    /// of so many rows.
+    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize, choose: impl Fn(usize) -> Choice) -> Result<NodeState> {
         Ok(match &self.backend {
             RunnerBackend::Gpu(gpu) => {
                 // a state that the host could not read is none
                 LstmState::<f32>::check_room(self.config(), batch)?;
-                NodeState::Gpu(gpu.new_state(batch, seq_len).await?)
+                NodeState::Gpu(gpu.new_state(batch, seq_len, choose).await?)
             }
             RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::try_zeros(self.config(), batch)?),
             RunnerBackend::Reference => NodeState::Reference(LstmState::try_zeros(self.config(), batch)?),

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::engine::choices::Choices;
 use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
-use crate::engine::runner::Runner;
+use crate::engine::runner::{NodeState, Runner};
 use crate::engine::state::{HostState, State, host_state};
 use crate::engine::stream::Owner;
-use crate::engine::{Engine, Explanation, Options, Stream, explain};
+use crate::engine::{Engine, Explanation, Options, ScheduleUse, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::gpu::form::Choice;
@@ -47,9 +48,10 @@ use crate::tensor::{Inputs, Outputs, TensorView};
 pub struct Session {
     id: u64,
     engine: Engine,
-    options: Options,
-    network: Network,
+    pub(super) options: Options,
+    pub(super) network: Network,
     pub(super) nodes: Vec<NodeRunner>,
+    pub(super) choices: Choices,
     /// what nodes made for each other in the last call, for the arrays' sake
     between: Outputs,
 }
@@ -70,7 +72,8 @@ impl Session {
             };
             nodes.push(NodeRunner::new(runner));
         }
-        Ok(Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), engine, options, network, nodes, between: Outputs::default() })
+        let (id, choices) = (NEXT_ID.fetch_add(1, Ordering::Relaxed), Choices::new(&engine, &options));
+        Ok(Self { id, engine, options, network, nodes, choices, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -166,12 +169,12 @@ impl Session {
     pub fn state(&mut self, batch: usize) -> Result<State> {
         pollster::block_on(async {
             let mut nodes = Vec::new();
-            for (node, runner) in self.network.nodes.iter().zip(&self.nodes) {
+            for (number, node) in self.network.nodes.iter().enumerate() {
                 if !self.carries(node) {
                     nodes.push(None);
                     continue;
                 }
-                let Some(runner) = &runner.runner else {
+                let Some(runner) = &mut self.nodes[number].runner else {
                     return Err(Error::config(format!(
                         "{}: a carried state needs weights in the model, found weights given with each call",
                         node.name
@@ -181,7 +184,7 @@ impl Session {
                 if direction != Direction::Forward {
                     return Err(Error::config(format!("{}: a carried state needs a forward LSTM, found {}", node.name, direction.name())));
                 }
-                nodes.push(Some(runner.new_state(batch, 1).await?));
+                nodes.push(Some(self.choices.new_state(&node.name, runner, batch, 1, Wait::Block).await?));
             }
             Ok(State { session: self.id, batch, nodes, torn: false })
         })
@@ -284,7 +287,7 @@ impl Session {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for weights that come with each call.
     pub fn explain(&self, batch: usize, seq_len: usize) -> Result<Explanation> {
         let runners = self.network.nodes.iter().zip(&self.nodes).map(|(node, runner)| (node, runner.runner.as_ref()));
-        explain::explain(&self.engine, runners, batch, seq_len)
+        explain::explain(&self.engine, &self.choices, runners, batch, seq_len)
     }
 
     /// The schedules and forms in which a GPU can run calls of `batch` rows, and what each is expected to cost, cheapest first, for the
@@ -315,6 +318,22 @@ impl Session {
         Some(sum)
     }
 
+    /// What ran so far, or will on the states that there are: one entry for every LSTM and number of rows at once, in the order of first use.
+    pub fn schedules(&self) -> &[ScheduleUse] {
+        self.choices.uses()
+    }
+
+    /// What a user should know about how schedules were chosen: records that could not be read, used or written.
+    pub fn notes(&self) -> &[String] {
+        self.choices.notes()
+    }
+
+    /// Zero states of one node, for as many steps at a time as may be.
+    pub(super) async fn new_state(&mut self, node: usize, batch: usize) -> Result<NodeState> {
+        let Some(runner) = &mut self.nodes[node].runner else { unreachable!("a caller has seen it") };
+        self.choices.new_state(&self.network.nodes[node].name, runner, batch, 1, Wait::Block).await
+    }
+
     /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
     fn carries(&self, node: &LstmNode) -> bool {
         let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
@@ -342,7 +361,8 @@ impl Session {
                 Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
                 None => None,
             };
-            let made = run_node(node, &mut self.nodes[number], (&self.engine, &self.options), &values, carried, &mut spare, wait).await;
+            let made =
+                run_node(node, &mut self.nodes[number], (&self.engine, &self.options, &mut self.choices), &values, carried, &mut spare, wait).await;
             let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
             values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
         }
@@ -437,6 +457,7 @@ mod tests {
             send(session.run_into_async(inputs, &mut Outputs::default()));
             send(session.run_with_state_async(inputs, state));
             send(session.read_state_async(state));
+            send(session.tune_async(1, 1));
             send(session.engine().session_async(session.network(), Options::default()));
             send(Engine::new_async(crate::DeviceChoice::Auto));
         }

@@ -8,10 +8,10 @@ use crate::engine::runner::NodeState;
 use crate::error::{Error, Result};
 use crate::network::{LstmConfig, LstmState};
 
-/// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`].
+/// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`](crate::Session::state).
 ///
 /// A call that fails on the way, or whose future is dropped before its end, leaves some parts of the state moved and others not.
-/// Such a state is refused until [`Session::write_state`] writes all of it anew.
+/// Such a state is refused until [`Session::write_state`](crate::Session::write_state) writes all of it anew.
 pub struct State {
     pub(super) session: u64,
     pub(super) batch: usize,

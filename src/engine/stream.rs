@@ -99,8 +99,8 @@ impl<'s> Stream<'s> {
             return Err(Error::config("a stream needs at least one slot, found 0"));
         }
         check_room::<Option<u64>>("holders of slots [1, 1, slots]", &[[1, 1, slots]])?;
-        let (runner, layout) = session.only_runner()?;
-        let state = pollster::block_on(runner.new_state(slots, 1))?;
+        let (_, layout) = session.only_runner()?;
+        let state = pollster::block_on(session.new_state(0, slots))?;
         Ok(Self { session, layout, state, holders: vec![None; slots], lost: 0 })
     }
 
@@ -110,6 +110,11 @@ impl<'s> Stream<'s> {
             Owner::Borrowed(_) => None,
             Owner::Owned(session) => Some(*session),
         }
+    }
+
+    /// The session that it is a stream of.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// How many sequences there may be at once.

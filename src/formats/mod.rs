@@ -3,6 +3,7 @@
 pub mod npy;
 pub(crate) mod onnx;
 mod safetensors;
+pub(crate) mod temporary;
 
 pub use safetensors::parse_config;
 

@@ -1,15 +1,15 @@
 //! The npy format of `numpy`: reading and writing one array.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use ndarray_npy::WriteNpyExt;
 use ndarray_npy::npy::header::Header;
 
 use crate::error::{self, Error, Result};
+use crate::formats::temporary::Temporary;
 use crate::tensor::Tensor;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -155,54 +155,10 @@ fn to_bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A file beside its target that takes the target's place when it is published, and goes when it is dropped before.
-struct Temporary {
-    path: PathBuf,
-    target: PathBuf,
-    published: bool,
-}
-
-impl Temporary {
-    fn write(path: &Path, bytes: &[u8]) -> io::Result<Self> {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        if path.file_name().is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name"));
-        }
-        // A link stays a link.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        loop {
-            // Short whatever the target's name is, so that it fits where that one does.
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = target.with_file_name(format!(".cellgate-{}-{number}", std::process::id()));
-            let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
-                // left behind by a process of the same number that was killed
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                opened => opened?,
-            };
-            let temporary = Self { path, target, published: false };
-            file.write_all(bytes)?;
-            return Ok(temporary);
-        }
-    }
-
-    fn publish(mut self) -> io::Result<()> {
-        fs::rename(&self.path, &self.target)?;
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.published {
-            // The error that led here is the one to report.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use ndarray::{Array, arr0, array};
     use proptest::prelude::*;
 

@@ -190,6 +190,7 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
         backend: Some(backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         pci: info.device_pci_bus_id,
+        pci_id: if info.vendor == 0 { String::new() } else { format!("{:04x}:{:04x}", info.vendor, info.device) },
         limits: vec![
             limit("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
             limit("max_buffer_size", limits.max_buffer_size),

@@ -46,6 +46,7 @@ pub(crate) struct GpuDevice {
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+    checks_shaders: bool,
     /// what shaders check when they run
     runtime_checks: wgpu::ShaderRuntimeChecks,
     counters: Arc<Counters>,
@@ -97,10 +98,16 @@ impl GpuDevice {
             state_layout,
             layouts,
             pipelines: Mutex::default(),
+            checks_shaders: checked_shaders,
             runtime_checks,
             counters: Arc::default(),
             failure,
         })
+    }
+
+    /// Whether shaders check what they do.
+    pub(crate) fn checks_shaders(&self) -> bool {
+        self.checks_shaders
     }
 
     /// What was opened.

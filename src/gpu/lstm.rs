@@ -34,8 +34,6 @@ pub(crate) struct GpuOptions {
     pub(crate) precision: Precision,
     /// the only schedule to consider
     pub(crate) schedule: Option<ScheduleName>,
-    /// what to build to, whatever it is expected to cost
-    pub(crate) choice: Option<Choice>,
     /// whether calls are timed by the device as well
     pub(crate) profile: bool,
 }
@@ -146,14 +144,34 @@ impl GpuLstm {
     }
 
     /// The plan of one block and segment.
-    pub(crate) fn plan(&self, request: Request) -> Plan {
-        plan::build(&self.config, &self.layout, request, self.choose(request.batch), &self.device.profile)
+    pub(crate) fn plan(&self, request: Request, choice: Choice) -> Plan {
+        plan::build(&self.config, &self.layout, request, choice, &self.device.profile)
     }
 
-    /// What calls of `batch` rows are built to.
-    pub(crate) fn choose(&self, batch: usize) -> Choice {
-        let ranked = || self.candidates(batch).first().map(|(choice, _)| *choice);
-        self.options.choice.or_else(ranked).expect("a schedule that was not refused has candidates")
+    pub(crate) fn config(&self) -> &LstmConfig {
+        &self.config
+    }
+
+    /// The schedules that do not suit, and why.
+    pub(crate) fn refusals(&self) -> Vec<(ScheduleName, String)> {
+        let refusal = |name| plan::refusal(name, &self.config, &self.layout, &self.device.profile);
+        ScheduleName::ALL.into_iter().filter_map(|name| Some((name, refusal(name)?.to_string()))).collect()
+    }
+
+    /// What calls of `batch` rows and `seq_len` steps that are built to `choice` are expected to cost.
+    pub(crate) fn predict(&self, batch: usize, seq_len: usize, choice: Choice) -> Cost {
+        plan::cost(&self.config, self.layout.precision, batch, seq_len, choice, &self.device.profile)
+    }
+
+    /// How long a typical device of this kind takes at least to do so much arithmetic and move so many bytes.
+    pub(crate) fn floor_seconds(&self, flops: u64, bytes: u64) -> f64 {
+        let model = &self.device.profile.model;
+        (flops as f64 / (model.units * model.unit_flops)).max(bytes as f64 / model.shared_bytes)
+    }
+
+    /// Forgets the plans, whose bind groups and uniforms take memory.
+    pub(crate) fn forget_plans(&mut self) {
+        self.plans.clear();
     }
 
     /// What calls of `batch` rows could be built to, and what each is expected to cost, cheapest first.
@@ -173,9 +191,10 @@ impl GpuLstm {
         (steps * rows * self.config.y_size() + h_len + c_len) as u64 * F32
     }
 
-    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps.
-    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize) -> Result<GpuState> {
-        GpuState::new(&self.device, &self.config, batch, self.split(batch, seq_len)?).await
+    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps, each block of rows for calls that are built
+    /// to what `choose` says.
+    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize, choose: impl Fn(usize) -> Choice) -> Result<GpuState> {
+        GpuState::new(&self.device, &self.config, batch, self.split(batch, seq_len)?, choose).await
     }
 
     /// Puts `values` in the place of the states.
@@ -270,7 +289,7 @@ impl GpuLstm {
         let (steps, rows) = (segment.steps.clone(), segment.rows);
         let ragged = rows.iter().any(|&row| call.len(row) < steps.end);
         let request = Request { batch: rows.len(), seq_len: steps.len(), ragged, start_slot: block.slot };
-        let prepared = self.prepare(request).await?;
+        let prepared = self.prepare(request, block.choice).await?;
         self.check_sizes(&self.plans[prepared].plan, &block.buffer)?;
         let num_submits = self.plans[prepared].plan.submits.len();
         let mut timestamp_bytes = 0;

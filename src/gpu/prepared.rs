@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::GpuLstm;
 use crate::gpu::buffer::DeviceBuffer;
+use crate::gpu::form::Choice;
 use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
 use crate::gpu::timer::Timer;
 
@@ -19,14 +20,15 @@ pub(super) struct Prepared {
 }
 
 impl GpuLstm {
-    /// The index of the prepared plan for `request`, made if it is not there.
-    pub(super) async fn prepare(&mut self, request: Request) -> Result<usize> {
-        if let Some(found) = self.plans.iter().position(|prepared| prepared.plan.request == request) {
+    /// The index of the prepared plan for `request`, built to `choice`, made if it is not there.
+    pub(super) async fn prepare(&mut self, request: Request, choice: Choice) -> Result<usize> {
+        let fits = |plan: &Plan| plan.request == request && plan.choice == choice;
+        if let Some(found) = self.plans.iter().position(|prepared| fits(&prepared.plan)) {
             let prepared = self.plans.remove(found);
             self.plans.push(prepared);
             return Ok(self.plans.len() - 1);
         }
-        let plan = self.plan(request);
+        let plan = self.plan(request, choice);
         self.grow_buffers(&plan).await?;
         let mut pipelines = Vec::new();
         for specialisation in &plan.specialisations {

@@ -7,6 +7,7 @@ use ndarray::{ArrayView3, s};
 use crate::error::Result;
 use crate::gpu::GpuDevice;
 use crate::gpu::buffer::DeviceBuffer;
+use crate::gpu::form::Choice;
 use crate::gpu::plan::{BufferId, Split};
 use crate::network::{LstmConfig, LstmState};
 
@@ -22,6 +23,8 @@ pub(crate) struct StateBlock {
     pub(crate) bind_group: wgpu::BindGroup,
     /// which slot of `h` holds the present state
     pub(crate) slot: usize,
+    /// what every call on it is built to: as long as a state lives, the order of its sums stays
+    pub(crate) choice: Choice,
 }
 
 /// Byte ranges of a block's buffer.
@@ -41,8 +44,8 @@ impl StateRanges {
 const F32: u64 = size_of::<f32>() as u64;
 
 impl GpuState {
-    /// Zero states for `batch` rows, in the blocks of `split`.
-    pub(crate) async fn new(device: &GpuDevice, config: &LstmConfig, batch: usize, split: Split) -> Result<Self> {
+    /// Zero states for `batch` rows, in the blocks of `split`, each for calls that are built to what `choose` says of its number of rows.
+    pub(crate) async fn new(device: &GpuDevice, config: &LstmConfig, batch: usize, split: Split, choose: impl Fn(usize) -> Choice) -> Result<Self> {
         let mut blocks = Vec::new();
         for start in (0..batch).step_by(split.rows) {
             let rows = start..batch.min(start + split.rows);
@@ -58,7 +61,8 @@ impl GpuState {
                 layout: &device.state_layout,
                 entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
             });
-            blocks.push(StateBlock { rows, buffer, bind_group, slot: 0 });
+            let choice = choose(rows.len());
+            blocks.push(StateBlock { rows, buffer, bind_group, slot: 0, choice });
         }
         Ok(Self { blocks })
     }

@@ -7,11 +7,16 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use cellgate::compare::Tolerance;
-use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, ScheduleName, Tensor};
+use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, ScheduleName, Tensor, Tuning};
 use libtest_mimic::{Failed, Trial};
 
 /// What golden cases are held to: their judges compute in float64 but some agree with a float32 engine only within 2e-5.
 pub const GOLDEN: Tolerance = Tolerance { atol: 2e-5, rtol: 2e-5 };
+
+/// Options under which nothing depends on what was measured on this machine, and the user's records are left alone.
+pub fn by_model() -> Options {
+    Options { tuning: Tuning::Model, ..Options::default() }
+}
 
 /// A device to run every case on.
 #[derive(Clone)]
@@ -27,13 +32,13 @@ pub struct TestDevice {
 impl TestDevice {
     /// A device of the host.
     pub fn host(name: &str, choice: DeviceChoice) -> Self {
-        Self { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")), options: Options::default() }
+        Self { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")), options: by_model() }
     }
 }
 
 thread_local! {
     /// Options of the trial that runs on this thread.
-    static OPTIONS: RefCell<Options> = RefCell::default();
+    static OPTIONS: RefCell<Options> = RefCell::new(by_model());
 }
 
 /// Options of the trial that runs on this thread, as far as they suit the network on the engine.
@@ -63,11 +68,11 @@ pub fn gpus() -> Vec<TestDevice> {
             let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
             let engine = Engine::new(request).ok()?;
             let name = engine.describe().device.name.split([' ', '/']).next().unwrap_or("gpu").to_lowercase();
-            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine), options: Options::default() })
+            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine), options: by_model() })
         })
         .collect();
     if gpus.is_empty() {
-        gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None, options: Options::default() });
+        gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None, options: by_model() });
     }
     gpus
 }
@@ -77,7 +82,7 @@ pub fn gpus_by_schedule() -> Vec<TestDevice> {
     let first = gpus().into_iter().next().filter(|gpu| gpu.engine.is_some());
     let to = |gpu: &TestDevice, name: ScheduleName| TestDevice {
         name: format!("{}/{name}", gpu.name),
-        options: Options { schedule: Some(name), ..Options::default() },
+        options: Options { schedule: Some(name), ..by_model() },
         ..gpu.clone()
     };
     first.iter().flat_map(|gpu| ScheduleName::ALL.map(|name| to(gpu, name))).collect()

@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use cellgate::{DeviceChoice, Engine, Options};
+use cellgate::{DeviceChoice, Engine};
 use common::call::{Call, Results, same_bits};
-use common::{TestDevice, gpus, gpus_by_schedule, suited_trial, trial};
+use common::{TestDevice, by_model, gpus, gpus_by_schedule, suited_trial, trial};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::Axis;
 use proptest::strategy::ValueTree;
@@ -136,7 +136,7 @@ fn main() {
 
 /// Rows that the device takes in at least three blocks; on the CPU, where there are no blocks, some.
 fn rows_of_several_blocks(engine: &Engine) -> Result<usize, Failed> {
-    let session = engine.session(&fixed::many_rows(1, false).call().network()?, Options::default())?;
+    let session = engine.session(&fixed::many_rows(1, false).call().network()?, by_model())?;
     for batch in [50, 100, 200, 500, 1000, 2000] {
         if session.explain(batch, 2)?.lstms[0].row_blocks >= 3 {
             return Ok(batch);
