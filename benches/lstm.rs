@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cellgate::compare::{Tolerance, compare};
-use cellgate::measure::Summary;
+use cellgate::measure::{CallProfile, Summary};
 use cellgate::{
     CellWeights, DeviceChoice, DeviceRequest, Direction, Engine, GATES, GraphicsBackend, Inputs, Lstm, LstmConfig, Network, Options, Result, Tuning,
 };
@@ -42,19 +42,31 @@ const ROWS: &[Row] = &[
     row(1, 32, 100, 128, 128),
     row(1, 32, 100, 256, 256),
     row(1, 256, 25, 128, 128),
+    row(1, 1024, 10, 64, 64),
     // layers and directions
     row(3, 16, 50, 256, 256),
+    row(2, 64, 50, 512, 512),
     Row { direction: Direction::Bidirectional, ..row(1, 32, 100, 256, 256) },
+    // lengths
+    row(1, 16, 10, 64, 64),
+    row(1, 16, 1000, 64, 64),
 ];
 
 const SMOKE_ROWS: &[Row] = &[row(1, 1, 3, 5, 8), Row { direction: Direction::Bidirectional, ..row(2, 5, 4, 7, 9) }];
 
+/// A row takes no longer than this, unless a single call does.
+const MAX_SECONDS: f64 = 10.0;
+
 fn main() -> Result<()> {
     let timed = std::env::args().any(|argument| argument == "--bench");
     let (rows, repeat) = if timed { (ROWS, 20) } else { (SMOKE_ROWS, 2) };
-    println!("| device | L | D | N | T | I | H | n | median ms | MAD ms | min ms | us/step | GFLOP/s | max error |");
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-    for engine in engines() {
+    // CELLGATE_BENCH names a part of the devices' names
+    let only = std::env::var("CELLGATE_BENCH").unwrap_or_default().to_lowercase();
+    println!(
+        "| device | schedule | L | D | N | T | I | H | n | median ms | MAD ms | min ms | encode | submit to done | device | readback | us/step | GFLOP/s | max error |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    for engine in engines().into_iter().filter(|engine| engine.describe().device.to_string().to_lowercase().contains(&only)) {
         for row in rows {
             time(&engine, row, repeat)?;
         }
@@ -74,24 +86,32 @@ fn time(engine: &Engine, row: &Row, repeat: usize) -> Result<()> {
     let (network, x) = row.make()?;
     let inputs = Inputs::new().with("x", x.view());
     let expected = Engine::new(DeviceChoice::Reference)?.session(&network, by_model())?.run(&inputs)?;
-    let mut session = engine.session(&network, by_model())?;
-    let actual = session.run(&inputs)?;
+    let mut session = engine.session(&network, Options { profile: true, ..by_model() })?;
+    let mut actual = session.run(&inputs)?;
     let comparison = compare(actual["y"].view(), expected["y"].mapv(f64::from).view(), F32);
     assert!(comparison.passed(), "{} is wrong, so it is not timed: {comparison}", engine.describe());
 
-    let mut samples = Vec::new();
-    for _ in 0..repeat {
+    let (mut samples, mut profiles) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
+    while samples.len() < repeat && (samples.len() < 3 || begun.elapsed().as_secs_f64() < MAX_SECONDS) {
         let start = Instant::now();
-        session.run(&inputs)?;
+        session.run_into(&inputs, &mut actual)?;
         samples.push(start.elapsed());
+        profiles.extend(session.profile());
     }
+    let phase = |of: &dyn Fn(&CallProfile) -> Option<Duration>| {
+        let samples: Vec<Duration> = profiles.iter().filter_map(of).collect();
+        Summary::of_durations(&samples).map_or_else(|| "-".to_owned(), |summary| format!("{:.3}", summary.median * 1e3))
+    };
+    let schedule = session.explain(row.batch, row.seq_len)?.lstms[0].schedule.clone();
     let Some(summary) = Summary::of_durations(&samples) else { return Ok(()) };
     let flops = network.lstms().filter_map(|(_, lstm)| lstm).map(|lstm| lstm.config().flops_per_step()).sum::<u64>() as f64;
     let flops = flops * (row.batch * row.seq_len) as f64;
     let ms = |seconds: f64| seconds * 1e3;
     println!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {:.2} | {:.2} | {:.1e} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.3} | {:.3} | {:.3} | {} | {} | {} | {} | {:.2} | {:.2} | {:.1e} |",
         engine.describe().device,
+        schedule,
         row.layers,
         if row.direction == Direction::Bidirectional { 2 } else { 1 },
         row.batch,
@@ -102,6 +122,10 @@ fn time(engine: &Engine, row: &Row, repeat: usize) -> Result<()> {
         ms(summary.median),
         ms(summary.mad),
         ms(summary.min),
+        phase(&|profile| Some(profile.encode)),
+        phase(&|profile| Some(profile.submit_to_done)),
+        phase(&|profile| profile.device),
+        phase(&|profile| Some(profile.readback)),
         summary.median * 1e6 / (row.seq_len * row.layers) as f64,
         flops / summary.median / 1e9,
         comparison.max_abs_err,

@@ -5,6 +5,7 @@ pub mod call;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use cellgate::compare::Tolerance;
 use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, ScheduleName, Tensor, Tuning};
@@ -35,6 +36,9 @@ impl TestDevice {
         Self { name: name.to_owned(), engine: Some(Engine::new(choice).expect("the host's devices are there")), options: by_model() }
     }
 }
+
+/// Held by the one trial that may use OpenGL.
+static ALONE: Mutex<()> = Mutex::new(());
 
 thread_local! {
     /// Options of the trial that runs on this thread.
@@ -113,6 +117,9 @@ pub fn trial(device: &TestDevice, name: &str, run: impl FnOnce(&Engine) -> Resul
         Some(engine) => {
             let options = device.options.clone();
             Trial::test(full, move || {
+                // wgpu's OpenGL has one context for all threads, and panics where another one compiles a kernel for a second
+                let is_gl = engine.describe().device.backend == Some(GraphicsBackend::Gl);
+                let _alone = is_gl.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
                 OPTIONS.replace(options);
                 run(&engine)
             })
