@@ -319,7 +319,7 @@ fn async_calls(engine: &Engine) -> Result<(), Failed> {
         if pollster::block_on(session.read_state_async(&state))? != session.read_state(&state)? {
             return Err("read_state_async gives other values than read_state".into());
         }
-        let mut opened = pollster::block_on(engine.session_async(session.network(), common::by_model()))?;
+        let mut opened = pollster::block_on(engine.session_async(session.network(), common::options(engine, session.network())))?;
         if opened.run(&inputs)? != blocking {
             return Err("session_async makes another session than session".into());
         }
