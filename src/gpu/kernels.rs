@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::gpu::form::ProductForm;
 use crate::network::Precision;
 
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
@@ -249,32 +250,74 @@ macro_rules! resident_parts {
     };
 }
 
+/// `input_gates.wgsl` with one of the products.
+const fn input_gates(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "input_gates",
+        parts,
+        constants,
+        params_name: "InputGatesParams",
+        params: InputGatesParams::FIELDS,
+        params_size: size_of::<InputGatesParams>(),
+        bindings: INPUT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
+    }
+}
+
+/// `step.wgsl` with one of the products.
+const fn step(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "step",
+        parts,
+        constants,
+        params_name: "StepParams",
+        params: StepParams::FIELDS,
+        params_size: size_of::<StepParams>(),
+        bindings: STEP_BINDINGS,
+        overrides: STEP_OVERRIDES,
+    }
+}
+
+/// `resident.wgsl` with weights read in one of the two ways.
+const fn resident(id: KernelId, name: &'static str, parts: &'static [PartSlot]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "resident",
+        parts,
+        constants: RESIDENT_CONSTANTS,
+        params_name: "ResidentParams",
+        params: ResidentParams::FIELDS,
+        params_size: size_of::<ResidentParams>(),
+        bindings: RESIDENT_BINDINGS,
+        overrides: &[&["RAGGED"], CELL],
+    }
+}
+
+/// `project.wgsl` with one of the products.
+const fn project(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "project",
+        parts,
+        constants,
+        params_name: "ProjectParams",
+        params: ProjectParams::FIELDS,
+        params_size: size_of::<ProjectParams>(),
+        bindings: PROJECT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
+    }
+}
+
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
-    Kernel {
-        id: KernelId::InputGates,
-        name: "input_gates",
-        entry: "input_gates",
-        parts: input_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "InputGatesParams",
-        params: InputGatesParams::FIELDS,
-        params_size: size_of::<InputGatesParams>(),
-        bindings: INPUT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
-    },
-    Kernel {
-        id: KernelId::InputGatesRows,
-        name: "input_gates_rows",
-        entry: "input_gates",
-        parts: input_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "InputGatesParams",
-        params: InputGatesParams::FIELDS,
-        params_size: size_of::<InputGatesParams>(),
-        bindings: INPUT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
-    },
+    input_gates(KernelId::InputGates, "input_gates", input_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
+    input_gates(KernelId::InputGatesRows, "input_gates_rows", input_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
     Kernel {
         id: KernelId::NormGates,
         name: "norm_gates",
@@ -287,54 +330,10 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), write(3, "gates_x")],
         overrides: &[&["EPSILON"]],
     },
-    Kernel {
-        id: KernelId::Step,
-        name: "step",
-        entry: "step",
-        parts: step_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "StepParams",
-        params: StepParams::FIELDS,
-        params_size: size_of::<StepParams>(),
-        bindings: STEP_BINDINGS,
-        overrides: STEP_OVERRIDES,
-    },
-    Kernel {
-        id: KernelId::StepTile,
-        name: "step_tile",
-        entry: "step",
-        parts: step_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "StepParams",
-        params: StepParams::FIELDS,
-        params_size: size_of::<StepParams>(),
-        bindings: STEP_BINDINGS,
-        overrides: STEP_OVERRIDES,
-    },
-    Kernel {
-        id: KernelId::Resident,
-        name: "resident",
-        entry: "resident",
-        parts: resident_parts!("shared/streamed_weights.wgsl"),
-        constants: RESIDENT_CONSTANTS,
-        params_name: "ResidentParams",
-        params: ResidentParams::FIELDS,
-        params_size: size_of::<ResidentParams>(),
-        bindings: RESIDENT_BINDINGS,
-        overrides: &[&["RAGGED"], CELL],
-    },
-    Kernel {
-        id: KernelId::ResidentHeld,
-        name: "resident_held",
-        entry: "resident",
-        parts: resident_parts!("shared/held_weights.wgsl"),
-        constants: RESIDENT_CONSTANTS,
-        params_name: "ResidentParams",
-        params: ResidentParams::FIELDS,
-        params_size: size_of::<ResidentParams>(),
-        bindings: RESIDENT_BINDINGS,
-        overrides: &[&["RAGGED"], CELL],
-    },
+    step(KernelId::Step, "step", step_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
+    step(KernelId::StepTile, "step_tile", step_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
+    resident(KernelId::Resident, "resident", resident_parts!("shared/streamed_weights.wgsl")),
+    resident(KernelId::ResidentHeld, "resident_held", resident_parts!("shared/held_weights.wgsl")),
     Kernel {
         id: KernelId::NormCell,
         name: "norm_cell",
@@ -353,30 +352,8 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "scratch"), write(6, "y"), STATE],
         overrides: &[&["RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
-    Kernel {
-        id: KernelId::Project,
-        name: "project",
-        entry: "project",
-        parts: project_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "ProjectParams",
-        params: ProjectParams::FIELDS,
-        params_size: size_of::<ProjectParams>(),
-        bindings: PROJECT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
-    },
-    Kernel {
-        id: KernelId::ProjectTile,
-        name: "project_tile",
-        entry: "project",
-        parts: project_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "ProjectParams",
-        params: ProjectParams::FIELDS,
-        params_size: size_of::<ProjectParams>(),
-        bindings: PROJECT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
-    },
+    project(KernelId::Project, "project", project_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
+    project(KernelId::ProjectTile, "project_tile", project_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
 ];
 
 impl Kernel {
@@ -405,6 +382,30 @@ impl Kernel {
 }
 
 impl KernelId {
+    /// `input_gates.wgsl` with the product of this form.
+    pub fn input_gates(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(_) => Self::InputGatesRows,
+            ProductForm::Tile(_) => Self::InputGates,
+        }
+    }
+
+    /// `step.wgsl` with the product of this form.
+    pub fn step(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(_) => Self::Step,
+            ProductForm::Tile(_) => Self::StepTile,
+        }
+    }
+
+    /// `project.wgsl` with the product of this form.
+    pub fn project(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(_) => Self::Project,
+            ProductForm::Tile(_) => Self::ProjectTile,
+        }
+    }
+
     /// The kernel's row in the table.
     pub fn kernel(self) -> &'static Kernel {
         KERNELS.iter().find(|kernel| kernel.id == self).expect("every kernel has a row in the table")

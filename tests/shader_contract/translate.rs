@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cellgate::gpu::form::{ProductForm, Schedule};
+use cellgate::gpu::form::Schedule;
 use cellgate::gpu::kernels::{KERNELS, KernelId};
 use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
 use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
@@ -105,13 +105,11 @@ fn forms() -> BTreeMap<String, (KernelId, Form, LstmConfig, Precision)> {
                         let key = format!("{kernel:?} {form:?} {precision} {}", if matches!(form, Form::Resident(_)) { hidden_size } else { 0 });
                         forms.insert(key, (kernel, form, config.clone(), precision));
                     };
-                    let rows = matches!(choice.input, ProductForm::Rows(_));
-                    add(if rows { KernelId::InputGatesRows } else { KernelId::InputGates }, Form::Product(choice.input));
+                    add(KernelId::input_gates(choice.input), Form::Product(choice.input));
                     match choice.schedule {
                         Schedule::PerStep(form) | Schedule::Wavefront(form) => {
-                            let rows = matches!(form, ProductForm::Rows(_));
-                            add(if rows { KernelId::Step } else { KernelId::StepTile }, Form::Product(form));
-                            add(if rows { KernelId::Project } else { KernelId::ProjectTile }, Form::Product(form));
+                            add(KernelId::step(form), Form::Product(form));
+                            add(KernelId::project(form), Form::Product(form));
                         }
                         Schedule::Resident(form) => add(if form.held { KernelId::ResidentHeld } else { KernelId::Resident }, Form::Resident(form)),
                     }
