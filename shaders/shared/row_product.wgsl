@@ -1,11 +1,12 @@
 // row_product.wgsl: ROWS rows times a packed matrix, for few rows: one output quad a thread, and K_LANES threads a sum.
 //   sum[row] = sum_k weights[weight_base + k * num_outputs + output] * row_value(z, row, k)
-// Shared mem: 4 * ROWS * K_STAGE bytes, and 16 * ROWS * WORKGROUP_SIZE more where K_LANES > 1
-// Barriers:   uniform, 2 a stage of K_STAGE inputs, and 1 more where K_LANES > 1
+// Shared mem: 4 * ROWS * K_STAGE bytes, and that of lane_sums.wgsl or subgroup_sums.wgsl
+// Barriers:   uniform, 2 a stage of K_STAGE inputs, and those of that part
 // These functions depend on two_float.wgsl, a weights_*.wgsl, and on the following declarations:
 //    * `row_value(z, row, k, from_input) -> f32`, which gives 0 past the last row
 //    * `rescale(z, output) -> vec4<f32>`, from the scale of the input's weights to that of the others
 //    * `finish(z, row, output, sum)`, called once for every row and output, rows past the last one included
+//    * `finish_lanes(sums, product, row_base, output_base, lane)`, which adds up what K_LANES threads have and calls it, where K_LANES > 1
 
 override PAIRS: bool = false;             // sum in pairs of f32; K_LANES is 1 then
 
@@ -13,10 +14,8 @@ const K_RUN: u32 = 16u;                   // inputs that follow each other of on
 const K_STAGE: u32 = K_RUN * K_LANES;
 const GROUP_OUTPUTS: u32 = WORKGROUP_SIZE / K_LANES;
 const GROUP_ROWS: u32 = ROWS;
-const PARTIAL_LEN: u32 = max(1u, min(K_LANES - 1u, 1u) * ROWS * WORKGROUP_SIZE);
 
 var<workgroup> staged: array<f32, ROWS * K_STAGE>;                      // [ROWS, K_STAGE]
-var<workgroup> partial: array<vec4<f32>, PARTIAL_LEN>;                  // [ROWS, K_LANES, GROUP_OUTPUTS]
 
 struct Sums {
     //: for r in ROWS
@@ -89,20 +88,6 @@ fn run_product(product: Product, group: vec3<u32>, lane: u32, live: bool) {
             //: end
         }
     } else {
-        //: for r in ROWS
-        partial[$ru * WORKGROUP_SIZE + lane] = sums.row_$r.high;
-        //: end
-        workgroupBarrier();
-        for (var place = lane; place < ROWS * GROUP_OUTPUTS; place += WORKGROUP_SIZE) {
-            let row = place / GROUP_OUTPUTS;
-            let column = place % GROUP_OUTPUTS;
-            var sum = partial[row * WORKGROUP_SIZE + column];
-            for (var k_lane = 1u; k_lane < K_LANES; k_lane++) {
-                sum += partial[row * WORKGROUP_SIZE + k_lane * GROUP_OUTPUTS + column];
-            }
-            if (group.x * GROUP_OUTPUTS + column < product.num_outputs) {
-                finish(product.z, row_base + row, group.x * GROUP_OUTPUTS + column, Pair4(sum, vec4<f32>(0.0)));
-            }
-        }
+        finish_lanes(&sums, product, row_base, group.x * GROUP_OUTPUTS, lane);
     }
 }

@@ -13,6 +13,9 @@ pub struct RowForm {
     pub rows: u32,
     /// threads that share a sum
     pub k_lanes: u32,
+    /// whether they add up within subgroups first
+    #[serde(default)]
+    pub subgroups: bool,
 }
 
 /// `tile_product.wgsl`: many rows, a tile of rows and output quads a thread.
@@ -192,7 +195,10 @@ impl fmt::Display for ScheduleName {
 impl fmt::Display for ProductForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rows(RowForm { workgroup_size, rows, k_lanes }) => write!(f, "rows {rows}, {k_lanes} of {workgroup_size} threads a sum"),
+            Self::Rows(RowForm { workgroup_size, rows, k_lanes, subgroups }) => {
+                let how = if *subgroups { ", by subgroups" } else { "" };
+                write!(f, "rows {rows}, {k_lanes} of {workgroup_size} threads a sum{how}")
+            }
             Self::Tile(form) => form.fmt(f),
         }
     }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::gpu::form::ProductForm;
+use crate::gpu::form::{ProductForm, RowForm};
 use crate::network::Precision;
 
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
@@ -12,10 +12,14 @@ pub enum KernelId {
     InputGates,
     /// `shaders/input_gates.wgsl` for few rows
     InputGatesRows,
+    /// the same with sums by subgroups
+    InputGatesSubgroups,
     /// `shaders/norm_gates.wgsl`
     NormGates,
     /// `shaders/step.wgsl` for few rows
     Step,
+    /// the same with sums by subgroups
+    StepSubgroups,
     /// `shaders/step.wgsl` for many rows
     StepTile,
     /// `shaders/resident.wgsl` with weights read in every step
@@ -26,6 +30,8 @@ pub enum KernelId {
     NormCell,
     /// `shaders/project.wgsl` for few rows
     Project,
+    /// the same with sums by subgroups
+    ProjectSubgroups,
     /// `shaders/project.wgsl` for many rows
     ProjectTile,
 }
@@ -68,6 +74,13 @@ pub struct Binding {
     pub name: &'static str,
     /// what the kernel does with it
     pub access: Access,
+}
+
+/// What a kernel needs of the adapter that not all of them have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// sums over subgroups
+    Subgroups,
 }
 
 /// A row of the kernel table.
@@ -203,26 +216,26 @@ const RESIDENT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), 
 const PROJECT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "scratch"), read(4, "lens"), write(5, "y"), STATE];
 
 macro_rules! input_parts {
-    ($product:literal) => {
+    ($($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
             PartSlot::Weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
-            file!($product),
+            $(file!($product),)+
             file!("input_gates.wgsl"),
         ]
     };
 }
 
 macro_rules! step_parts {
-    ($product:literal) => {
+    ($($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
             PartSlot::Weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
-            file!($product),
+            $(file!($product),)+
             file!("shared/activations.wgsl"),
             file!("shared/cell.wgsl"),
             file!("shared/pair_cell.wgsl"),
@@ -232,8 +245,8 @@ macro_rules! step_parts {
 }
 
 macro_rules! project_parts {
-    ($product:literal) => {
-        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/product.wgsl"), file!($product), file!("project.wgsl")]
+    ($($product:literal),+) => {
+        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/product.wgsl"), $(file!($product),)+ file!("project.wgsl")]
     };
 }
 
@@ -317,7 +330,13 @@ const fn project(id: KernelId, name: &'static str, parts: &'static [PartSlot], c
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
     input_gates(KernelId::InputGates, "input_gates", input_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
-    input_gates(KernelId::InputGatesRows, "input_gates_rows", input_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
+    input_gates(KernelId::InputGatesRows, "input_gates_rows", input_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    input_gates(
+        KernelId::InputGatesSubgroups,
+        "input_gates_subgroups",
+        input_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
     Kernel {
         id: KernelId::NormGates,
         name: "norm_gates",
@@ -330,7 +349,8 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), write(3, "gates_x")],
         overrides: &[&["EPSILON"]],
     },
-    step(KernelId::Step, "step", step_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
+    step(KernelId::Step, "step", step_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    step(KernelId::StepSubgroups, "step_subgroups", step_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"), ROW_PRODUCT),
     step(KernelId::StepTile, "step_tile", step_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
     resident(KernelId::Resident, "resident", resident_parts!("shared/streamed_weights.wgsl")),
     resident(KernelId::ResidentHeld, "resident_held", resident_parts!("shared/held_weights.wgsl")),
@@ -352,7 +372,8 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "scratch"), write(6, "y"), STATE],
         overrides: &[&["RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
-    project(KernelId::Project, "project", project_parts!("shared/row_product.wgsl"), ROW_PRODUCT),
+    project(KernelId::Project, "project", project_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    project(KernelId::ProjectSubgroups, "project_subgroups", project_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"), ROW_PRODUCT),
     project(KernelId::ProjectTile, "project_tile", project_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
 ];
 
@@ -360,6 +381,12 @@ impl Kernel {
     /// Whether it has bind group 1, the state that a call carries.
     pub fn reads_state(&self) -> bool {
         self.bindings.iter().any(|binding| binding.group == STATE.group)
+    }
+
+    /// What it needs beside the least that WebGPU promises.
+    pub fn extension(&self) -> Option<Extension> {
+        let has = |file: &str| self.parts.iter().any(|slot| matches!(slot, PartSlot::File(part) if part.file == file));
+        has("shared/subgroup_sums.wgsl").then_some(Extension::Subgroups)
     }
 
     /// Whether it reads packed weights.
@@ -385,7 +412,8 @@ impl KernelId {
     /// `input_gates.wgsl` with the product of this form.
     pub fn input_gates(form: ProductForm) -> Self {
         match form {
-            ProductForm::Rows(_) => Self::InputGatesRows,
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::InputGatesRows,
+            ProductForm::Rows(_) => Self::InputGatesSubgroups,
             ProductForm::Tile(_) => Self::InputGates,
         }
     }
@@ -393,7 +421,8 @@ impl KernelId {
     /// `step.wgsl` with the product of this form.
     pub fn step(form: ProductForm) -> Self {
         match form {
-            ProductForm::Rows(_) => Self::Step,
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Step,
+            ProductForm::Rows(_) => Self::StepSubgroups,
             ProductForm::Tile(_) => Self::StepTile,
         }
     }
@@ -401,7 +430,8 @@ impl KernelId {
     /// `project.wgsl` with the product of this form.
     pub fn project(form: ProductForm) -> Self {
         match form {
-            ProductForm::Rows(_) => Self::Project,
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Project,
+            ProductForm::Rows(_) => Self::ProjectSubgroups,
             ProductForm::Tile(_) => Self::ProjectTile,
         }
     }

@@ -12,11 +12,13 @@ mod lstm;
 pub mod pack;
 pub mod plan;
 mod prepared;
+mod profile;
 pub mod shader;
 pub mod specialise;
 mod state;
 mod timer;
 mod transfer;
+mod trial;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};

@@ -79,7 +79,7 @@ impl Specialisation {
 fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
     match form {
         Form::Only => (name == "WORKGROUP_SIZE").then_some(WORKGROUP_SIZE),
-        Form::Product(ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes })) => match name {
+        Form::Product(ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes, .. })) => match name {
             "WORKGROUP_SIZE" => Some(workgroup_size),
             "ROWS" => Some(rows),
             "K_LANES" => Some(k_lanes),

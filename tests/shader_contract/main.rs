@@ -6,7 +6,7 @@ mod translate;
 
 use cellgate::LstmConfig;
 use cellgate::gpu::form::{ProductForm, ResidentForm, RowForm};
-use cellgate::gpu::kernels::{Kernel, KernelId};
+use cellgate::gpu::kernels::{Extension, Kernel, KernelId};
 use cellgate::gpu::plan::TILES;
 use cellgate::gpu::shader::Shader;
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
@@ -15,13 +15,24 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 /// What every WebGPU implementation has: nothing optional.
 const WEB_BASELINE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
+/// What a kernel may use.
+fn capabilities(kernel: &Kernel) -> Capabilities {
+    match kernel.extension() {
+        None => WEB_BASELINE,
+        Some(Extension::Subgroups) => WEB_BASELINE | Capabilities::SUBGROUP,
+    }
+}
+
 /// A form that the kernel can be built in.
 fn a_form(kernel: KernelId) -> Form {
     let resident = ResidentForm { workgroup_size: 32, rows: 4, units: 1, k_lanes: 4, held: kernel == KernelId::ResidentHeld };
     match kernel {
         KernelId::NormGates | KernelId::NormCell => Form::Only,
         KernelId::InputGatesRows | KernelId::Step | KernelId::Project => {
-            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4 }))
+            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: false }))
+        }
+        KernelId::InputGatesSubgroups | KernelId::StepSubgroups | KernelId::ProjectSubgroups => {
+            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: true }))
         }
         KernelId::InputGates | KernelId::StepTile | KernelId::ProjectTile => Form::Product(ProductForm::Tile(TILES[0])),
         KernelId::Resident | KernelId::ResidentHeld => Form::Resident(resident),
@@ -45,11 +56,11 @@ impl Parsed {
     fn of(specialisation: &Specialisation) -> Result<Self, String> {
         let kernel = specialisation.kernel.kernel();
         let source = Shader::new(specialisation).source;
-        let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: WEB_BASELINE };
+        let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: capabilities(kernel) };
         let module = naga::front::wgsl::Frontend::new_with_options(options)
             .parse(&source)
             .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
-        let info = Validator::new(ValidationFlags::all(), WEB_BASELINE)
+        let info = Validator::new(ValidationFlags::all(), capabilities(kernel))
             .validate(&module)
             .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
         Ok(Self { kernel, module, info })

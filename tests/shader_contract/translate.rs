@@ -130,6 +130,7 @@ fn least() -> DeviceProfile {
         max_workgroup_threads: MAX_WORKGROUP_THREADS,
         max_workgroup_bytes: MAX_WORKGROUP_BYTES,
         held_words: 64,
+        subgroups: Some((4, 128)),
         max_loop_iterations: u64::MAX,
         flops_per_second: 1e12,
         bytes_per_second: 1e11,
@@ -206,7 +207,13 @@ fn check(parsed: &Parsed, overrides: &[(&'static str, f64)]) -> Result<(), Strin
     }
     to_spirv(&module, &info, name).map_err(|error| because("SPIR-V", &error))?;
     to_msl(&module, &info, name).map_err(|error| because("MSL", &error))?;
-    to_hlsl(&module, &info, name).map_err(|error| because("HLSL", &error))?;
+    // subgroups are a matter of shader model 6
+    let model = if parsed.kernel.extension().is_some() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+    to_hlsl(&module, &info, name, model).map_err(|error| because("HLSL", &error))?;
+    if parsed.kernel.extension().is_some() {
+        // wgpu has no subgroups through OpenGL
+        return Ok(());
+    }
     for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
         to_glsl(&module, &info, name, version).map_err(|error| because("GLSL", &error))?;
     }
@@ -231,8 +238,8 @@ fn to_msl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), msl::Err
     msl::write_string(module, info, &options, &entry).map(|_| ())
 }
 
-fn to_hlsl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), hlsl::Error> {
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V5_1, ..hlsl::Options::default() };
+fn to_hlsl(module: &Module, info: &ModuleInfo, name: &str, shader_model: hlsl::ShaderModel) -> Result<(), hlsl::Error> {
+    let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let entry = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, name.to_owned())) };
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &entry).write(module, info, None).map(|_| ())

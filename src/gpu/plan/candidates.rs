@@ -56,6 +56,21 @@ pub fn refusal(name: ScheduleName, config: &LstmConfig, layout: &PackedLayout, p
     }
 }
 
+/// Why a stack on a device cannot be built to `choice`, where it cannot.
+pub fn misfit(choice: Choice, config: &LstmConfig, layout: &PackedLayout, profile: &DeviceProfile) -> Option<Refusal> {
+    let products = choice.schedule.product().into_iter().chain([choice.input]);
+    refusal(choice.schedule.name(), config, layout, profile).or_else(|| products.into_iter().find_map(|form| product_misfit(form, config, profile)))
+}
+
+fn product_misfit(form: ProductForm, config: &LstmConfig, profile: &DeviceProfile) -> Option<Refusal> {
+    let refuse = |rule: &str, found: &str| Some(Refusal(format!("{form}: needs {rule}, found {found}")));
+    match form {
+        ProductForm::Rows(rows) if rows.k_lanes > 1 && sums_pairs(config) => refuse("bounded gates and outputs", "activations that amplify rounding"),
+        ProductForm::Rows(rows) if rows.subgroups && profile.subgroups.is_none() => refuse("an adapter with subgroups", "none"),
+        _ => None,
+    }
+}
+
 /// Whether one step can reach the weights of all layers by adding: those above the first in one buffer, evenly apart.
 fn lie_evenly(layout: &PackedLayout) -> bool {
     let layers = &layout.layers;
@@ -117,7 +132,12 @@ fn product_forms(config: &LstmConfig, rows: usize, num_k: usize, profile: &Devic
             // pairs are summed by one thread, and a sum of few terms is not worth splitting
             let splits = k_lanes == 1 || (!pairs && group_rows <= 4 && num_k >= 8 * k_lanes as usize);
             if splits && (!pairs || group_rows <= 4) {
-                forms.push(ProductForm::Rows(RowForm { workgroup_size: ROW_WORKGROUP, rows: group_rows, k_lanes }));
+                let form = RowForm { workgroup_size: ROW_WORKGROUP, rows: group_rows, k_lanes, subgroups: false };
+                forms.push(ProductForm::Rows(form));
+                // neighbouring threads have neighbouring outputs: a subgroup no wider than those has nothing to add up
+                if k_lanes > 1 && profile.subgroups.is_some_and(|(_, largest)| largest > form.group_outputs()) {
+                    forms.push(ProductForm::Rows(RowForm { subgroups: true, ..form }));
+                }
             }
         }
     }

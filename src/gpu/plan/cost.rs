@@ -86,7 +86,9 @@ fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm,
     let (threads, reuse, latency) = match form {
         ProductForm::Rows(form) => {
             let batches = num_k / f64::from(16 * form.k_lanes);
-            let latency = batches * (model.load_seconds + 2.0 * model.barrier_seconds) + model.barrier_seconds;
+            // sums that subgroups make leave little, or nothing, to be added up behind a barrier
+            let gather = if form.subgroups { 0.5 } else { 1.0 };
+            let latency = batches * (model.load_seconds + 2.0 * model.barrier_seconds) + gather * model.barrier_seconds;
             (form.workgroup_size, (reuse(f64::from(form.rows) / 4.0, 1.0) / model.full_tile).min(1.0), latency)
         }
         ProductForm::Tile(form) => {
@@ -135,7 +137,8 @@ pub(super) mod loop_iterations {
             ProductForm::Rows(form) => {
                 let (threads, rows, lanes) = (u64::from(form.workgroup_size), u64::from(form.rows), u64::from(form.k_lanes));
                 let stage = (rows * 16 * lanes).div_ceil(threads) + 16 + 4;
-                let finish = (rows * u64::from(form.group_outputs())).div_ceil(threads).max(rows) * (lanes + 6);
+                // subgroups add up in pairs: fewer than twice as many iterations as one after the other
+                let finish = (rows * u64::from(form.group_outputs())).div_ceil(threads).max(rows) * (2 * lanes + 6);
                 num_k.div_ceil(16 * lanes) * stage + finish + rows + 8
             }
             ProductForm::Tile(form) => {

@@ -24,7 +24,7 @@ use crate::gpu::specialise::Specialisation;
 
 pub use build::build;
 pub(crate) use build::state_lens;
-pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, ranked, refusal};
+pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
 pub use cost::{Cost, cost};
 pub use split::{Split, split};
 
@@ -45,6 +45,8 @@ pub struct DeviceProfile {
     pub max_workgroup_bytes: u32,
     /// words of weights that a thread may keep in registers
     pub held_words: u32,
+    /// threads of the smallest and of the largest subgroup, where sums by subgroups can be made
+    pub subgroups: Option<(u32, u32)>,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches

@@ -15,6 +15,7 @@ fn profile() -> DeviceProfile {
         max_workgroup_threads: 256,
         max_workgroup_bytes: 16_384,
         held_words: 64,
+        subgroups: None,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
@@ -69,12 +70,12 @@ fn plan(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Plan 
     plan_to(ScheduleName::PerStep, config, request, profile)
 }
 
-/// Which of a product's two forms; what is counted does not depend on it.
+/// Which of a product's forms; what is counted does not depend on it.
 fn plain(kernel: KernelId) -> KernelId {
     match kernel {
-        KernelId::InputGatesRows => KernelId::InputGates,
-        KernelId::StepTile => KernelId::Step,
-        KernelId::ProjectTile => KernelId::Project,
+        KernelId::InputGatesRows | KernelId::InputGatesSubgroups => KernelId::InputGates,
+        KernelId::StepTile | KernelId::StepSubgroups => KernelId::Step,
+        KernelId::ProjectTile | KernelId::ProjectSubgroups => KernelId::Project,
         KernelId::ResidentHeld => KernelId::Resident,
         kernel => kernel,
     }
