@@ -98,6 +98,7 @@ impl GpuDevice {
             label: Some("cellgate"),
             required_features: adapter.adapter.features() & optional,
             required_limits: limits.clone(),
+            experimental_features: if extensions.contains(&Extension::Matrices) { experimental() } else { wgpu::ExperimentalFeatures::disabled() },
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = adapter
@@ -325,6 +326,15 @@ impl GpuDevice {
         staging.unmap();
         Ok(())
     }
+}
+
+#[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu, and no adapter offers them otherwise")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: what is experimental may have bugs that lead to undefined behaviour. Of all experimental features only cooperative matrices are asked
+    // for, where the adapter lists them, and used by `matrix_product.wgsl` alone, whose loads and stores lie within their bindings and
+    // workgroup memory by its own arithmetic: no kernel relies on checks there. What naga leaves out of its SPIR-V is said in that file, and a trial
+    // on every device that is opened shows whether it matters there.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// A buffer that is about to be mapped.

@@ -14,6 +14,8 @@ pub enum KernelId {
     InputGatesRows,
     /// the same with sums by subgroups
     InputGatesSubgroups,
+    /// `shaders/input_gates.wgsl` by cooperative matrices
+    InputGatesMatrix,
     /// `shaders/norm_gates.wgsl`
     NormGates,
     /// `shaders/step.wgsl` for few rows
@@ -22,6 +24,8 @@ pub enum KernelId {
     StepSubgroups,
     /// `shaders/step.wgsl` for many rows
     StepTile,
+    /// `shaders/step.wgsl` by cooperative matrices
+    StepMatrix,
     /// `shaders/resident.wgsl` with weights read in every step
     Resident,
     /// `shaders/resident.wgsl` with weights in registers
@@ -34,6 +38,8 @@ pub enum KernelId {
     ProjectSubgroups,
     /// `shaders/project.wgsl` for many rows
     ProjectTile,
+    /// `shaders/project.wgsl` by cooperative matrices
+    ProjectMatrix,
 }
 
 /// A file of `shaders/`.
@@ -81,6 +87,19 @@ pub struct Binding {
 pub enum Extension {
     /// sums over subgroups
     Subgroups,
+    /// cooperative matrices of f16 with sums in f32, f16 in buffers and workgroup memory, and subgroups
+    Matrices,
+}
+
+impl Extension {
+    /// What a text that uses it starts with.
+    pub fn directives(self) -> &'static [&'static str] {
+        match self {
+            // naga has the builtins without the directive, and refuses the directive
+            Self::Subgroups => &[],
+            Self::Matrices => &["enable f16;", "enable wgpu_cooperative_matrix;"],
+        }
+    }
 }
 
 /// A row of the kernel table.
@@ -184,6 +203,9 @@ pub const WEIGHTS: &[(Precision, Part)] = &[
     (Precision::Int8, part!("shared/weights_int8.wgsl")),
 ];
 
+/// The part that reads f16 weights as cooperative matrices do.
+const MATRIX_WEIGHTS: PartSlot = file!("shared/weights_matrix.wgsl");
+
 const fn read(binding: u32, name: &'static str) -> Binding {
     Binding { group: 0, binding, name, access: Access::Read }
 }
@@ -203,7 +225,8 @@ const CELL: &[&str] = &[
     "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
 ];
 
-/// Constants of `shared/row_product.wgsl` and of `shared/tile_product.wgsl`.
+/// Constants of `shared/matrix_product.wgsl`, `shared/row_product.wgsl` and `shared/tile_product.wgsl`.
+const MATRIX_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "SIZE", "K_STEPS", "ROW_TILES", "COLUMN_TILES", "ROW_CHUNKS", "COLUMN_CHUNKS"];
 const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS"];
 const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS"];
 
@@ -216,10 +239,10 @@ const RESIDENT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), 
 const PROJECT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "scratch"), read(4, "lens"), write(5, "y"), STATE];
 
 macro_rules! input_parts {
-    ($($product:literal),+) => {
+    ($weights:expr, $($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
-            PartSlot::Weights,
+            $weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
             $(file!($product),)+
@@ -229,10 +252,10 @@ macro_rules! input_parts {
 }
 
 macro_rules! step_parts {
-    ($($product:literal),+) => {
+    ($weights:expr, $($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
-            PartSlot::Weights,
+            $weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
             $(file!($product),)+
@@ -245,8 +268,8 @@ macro_rules! step_parts {
 }
 
 macro_rules! project_parts {
-    ($($product:literal),+) => {
-        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/product.wgsl"), $(file!($product),)+ file!("project.wgsl")]
+    ($weights:expr, $($product:literal),+) => {
+        &[file!("shared/two_float.wgsl"), $weights, file!("shared/product.wgsl"), $(file!($product),)+ file!("project.wgsl")]
     };
 }
 
@@ -329,14 +352,20 @@ const fn project(id: KernelId, name: &'static str, parts: &'static [PartSlot], c
 
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
-    input_gates(KernelId::InputGates, "input_gates", input_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
-    input_gates(KernelId::InputGatesRows, "input_gates_rows", input_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    input_gates(KernelId::InputGates, "input_gates", input_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    input_gates(
+        KernelId::InputGatesRows,
+        "input_gates_rows",
+        input_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
     input_gates(
         KernelId::InputGatesSubgroups,
         "input_gates_subgroups",
-        input_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        input_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
         ROW_PRODUCT,
     ),
+    input_gates(KernelId::InputGatesMatrix, "input_gates_matrix", input_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
     Kernel {
         id: KernelId::NormGates,
         name: "norm_gates",
@@ -349,9 +378,15 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), write(3, "gates_x")],
         overrides: &[&["EPSILON"]],
     },
-    step(KernelId::Step, "step", step_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
-    step(KernelId::StepSubgroups, "step_subgroups", step_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"), ROW_PRODUCT),
-    step(KernelId::StepTile, "step_tile", step_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
+    step(KernelId::Step, "step", step_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    step(
+        KernelId::StepSubgroups,
+        "step_subgroups",
+        step_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    step(KernelId::StepTile, "step_tile", step_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    step(KernelId::StepMatrix, "step_matrix", step_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
     resident(KernelId::Resident, "resident", resident_parts!("shared/streamed_weights.wgsl")),
     resident(KernelId::ResidentHeld, "resident_held", resident_parts!("shared/held_weights.wgsl")),
     Kernel {
@@ -372,9 +407,15 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "scratch"), write(6, "y"), STATE],
         overrides: &[&["RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
-    project(KernelId::Project, "project", project_parts!("shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
-    project(KernelId::ProjectSubgroups, "project_subgroups", project_parts!("shared/row_product.wgsl", "shared/subgroup_sums.wgsl"), ROW_PRODUCT),
-    project(KernelId::ProjectTile, "project_tile", project_parts!("shared/tile_product.wgsl"), TILE_PRODUCT),
+    project(KernelId::Project, "project", project_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    project(
+        KernelId::ProjectSubgroups,
+        "project_subgroups",
+        project_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    project(KernelId::ProjectTile, "project_tile", project_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    project(KernelId::ProjectMatrix, "project_matrix", project_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
 ];
 
 impl Kernel {
@@ -386,12 +427,15 @@ impl Kernel {
     /// What it needs beside the least that WebGPU promises.
     pub fn extension(&self) -> Option<Extension> {
         let has = |file: &str| self.parts.iter().any(|slot| matches!(slot, PartSlot::File(part) if part.file == file));
+        if has("shared/matrix_product.wgsl") {
+            return Some(Extension::Matrices);
+        }
         has("shared/subgroup_sums.wgsl").then_some(Extension::Subgroups)
     }
 
     /// Whether it reads packed weights.
     pub fn reads_weights(&self) -> bool {
-        self.parts.contains(&PartSlot::Weights)
+        self.bindings.iter().any(|binding| binding.name == "weights")
     }
 
     /// Its parts where weights have this precision, in the order in which they are joined.
@@ -415,6 +459,7 @@ impl KernelId {
             ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::InputGatesRows,
             ProductForm::Rows(_) => Self::InputGatesSubgroups,
             ProductForm::Tile(_) => Self::InputGates,
+            ProductForm::Matrix(_) => Self::InputGatesMatrix,
         }
     }
 
@@ -424,6 +469,7 @@ impl KernelId {
             ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Step,
             ProductForm::Rows(_) => Self::StepSubgroups,
             ProductForm::Tile(_) => Self::StepTile,
+            ProductForm::Matrix(_) => Self::StepMatrix,
         }
     }
 
@@ -433,6 +479,7 @@ impl KernelId {
             ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Project,
             ProductForm::Rows(_) => Self::ProjectSubgroups,
             ProductForm::Tile(_) => Self::ProjectTile,
+            ProductForm::Matrix(_) => Self::ProjectMatrix,
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile
         held_words: if info.is_software() { 1024 } else { 64 },
         // until a trial has shown that they add up
         subgroups: None,
+        matrices: None,
         // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
         max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
         flops_per_second,
@@ -44,6 +45,7 @@ fn model(hardware: Hardware) -> CostModel {
             barrier_seconds: 1e-6,
             load_seconds: 0.0,
             full_tile: 1.0,
+            matrix_rate: 0.5,
         },
         Hardware::Integrated => CostModel {
             units: 12.0,
@@ -54,6 +56,7 @@ fn model(hardware: Hardware) -> CostModel {
             barrier_seconds: 100e-9,
             load_seconds: 500e-9,
             full_tile: 1.0,
+            matrix_rate: 4.0,
         },
         _ => CostModel {
             units: 60.0,
@@ -64,6 +67,7 @@ fn model(hardware: Hardware) -> CostModel {
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
             full_tile: 1.0,
+            matrix_rate: 4.0,
         },
     }
 }

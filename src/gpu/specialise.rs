@@ -1,6 +1,6 @@
 //! Which specialisation of each kernel an LSTM needs: its text's constants and the values of its overrides.
 
-use crate::gpu::form::{ProductForm, ResidentForm, RowForm, TileForm};
+use crate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, TileForm};
 use crate::gpu::kernels::{KernelId, Part};
 use crate::network::{Activation, LstmConfig, Precision};
 
@@ -86,6 +86,7 @@ fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
             _ => None,
         },
         Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile),
+        Form::Product(ProductForm::Matrix(form)) => matrix_constant(name, form),
         Form::Resident(form) => {
             let inputs = u32::try_from(form.inputs(config.hidden_size)).ok()?;
             match name {
@@ -109,6 +110,19 @@ fn tile_constant(name: &str, tile: TileForm) -> Option<u32> {
         "UNIT_THREADS" => Some(tile.unit_threads),
         "ROW_QUADS" => Some(tile.row_quads),
         "UNITS" => Some(tile.units),
+        _ => None,
+    }
+}
+
+fn matrix_constant(name: &str, form: MatrixForm) -> Option<u32> {
+    match name {
+        "WORKGROUP_SIZE" => Some(form.workgroup_size()),
+        "SIZE" => Some(form.size),
+        "K_STEPS" => Some(MatrixForm::K_TILE / form.size),
+        "ROW_TILES" => Some(form.row_tiles),
+        "COLUMN_TILES" => Some(form.column_tiles),
+        "ROW_CHUNKS" => Some(form.row_chunks),
+        "COLUMN_CHUNKS" => Some(form.column_chunks),
         _ => None,
     }
 }

@@ -4,23 +4,25 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::form::{ProductForm, RowForm};
 use crate::gpu::kernels::{Extension, InputGatesParams, KernelId};
+use crate::gpu::plan::matrix_forms;
 use crate::gpu::specialise::{Form, Shape, Specialisation};
 use crate::gpu::{GpuDevice, Wait};
 use crate::network::{GATES, LstmConfig, Precision};
 
 /// Every extension, in the order in which they are tried.
-pub(super) const EXTENSIONS: [Extension; 1] = [Extension::Subgroups];
+pub(super) const EXTENSIONS: [Extension; 2] = [Extension::Subgroups, Extension::Matrices];
 
-/// Sizes of the trial's product: no multiple of any group of rows, outputs or inputs.
+/// Sizes of the trial's product: no multiple of any group of rows, outputs or inputs, but of an even number of units, as matrices that are not staged need.
 const ROWS: usize = 37;
 const INPUTS: usize = 75;
-const UNITS: usize = 21;
+const UNITS: usize = 22;
 
 impl Extension {
     /// Its name among the features of a [`DeviceInfo`](crate::DeviceInfo).
     pub(super) fn feature(self) -> &'static str {
         match self {
             Self::Subgroups => "subgroups",
+            Self::Matrices => "cooperative-matrix",
         }
     }
 
@@ -28,6 +30,7 @@ impl Extension {
     pub(super) fn wgpu_features(self) -> wgpu::Features {
         match self {
             Self::Subgroups => wgpu::Features::SUBGROUP,
+            Self::Matrices => wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP,
         }
     }
 
@@ -47,8 +50,37 @@ pub(super) async fn try_extension(device: &mut GpuDevice, adapter: &Adapter, ext
             }
             device.profile.subgroups = Some((info.subgroup_min_size, info.subgroup_max_size));
         }
+        Extension::Matrices => {
+            let size = matrix_size(adapter).ok_or_else(|| refused("no f16 matrices of 8 x 8 x 8 or 16 x 16 x 16 with sums in f32"))?;
+            if device.profile.subgroups.is_none() {
+                return Err(refused("no subgroups"));
+            }
+            device.profile.matrices = Some(size);
+            let forms = matrix_forms(usize::MAX, &device.profile);
+            // offered again once they are known to be right
+            device.profile.matrices = None;
+            if forms.is_empty() {
+                return Err(refused("no form fits a workgroup"));
+            }
+            for form in forms {
+                check(device, ProductForm::Matrix(form)).await?;
+            }
+            device.profile.matrices = Some(size);
+        }
     }
     Ok(())
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::Validation, why)
+}
+
+/// The largest matrices of those that WGSL can name that the adapter lists.
+fn matrix_size(adapter: &Adapter) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let listed = adapter.adapter.cooperative_matrix_properties();
+    let has = |size: &u32| listed.iter().any(|p| [p.m_size, p.n_size, p.k_size] == [*size; 3] && (p.ab_type, p.cr_type) == (F16, F32));
+    [16, 8].into_iter().find(has)
 }
 
 fn weight(k: usize, output: usize) -> i16 {

@@ -5,7 +5,7 @@ mod interface;
 mod translate;
 
 use cellgate::LstmConfig;
-use cellgate::gpu::form::{ProductForm, ResidentForm, RowForm};
+use cellgate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm};
 use cellgate::gpu::kernels::{Extension, Kernel, KernelId};
 use cellgate::gpu::plan::TILES;
 use cellgate::gpu::shader::Shader;
@@ -20,6 +20,7 @@ fn capabilities(kernel: &Kernel) -> Capabilities {
     match kernel.extension() {
         None => WEB_BASELINE,
         Some(Extension::Subgroups) => WEB_BASELINE | Capabilities::SUBGROUP,
+        Some(Extension::Matrices) => WEB_BASELINE | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
     }
 }
 
@@ -34,6 +35,14 @@ fn a_form(kernel: KernelId) -> Form {
         KernelId::InputGatesSubgroups | KernelId::StepSubgroups | KernelId::ProjectSubgroups => {
             Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: true }))
         }
+        KernelId::InputGatesMatrix | KernelId::StepMatrix | KernelId::ProjectMatrix => Form::Product(ProductForm::Matrix(MatrixForm {
+            size: 16,
+            row_tiles: 1,
+            column_tiles: 2,
+            row_chunks: 2,
+            column_chunks: 2,
+            subgroup_threads: 32,
+        })),
         KernelId::InputGates | KernelId::StepTile | KernelId::ProjectTile => Form::Product(ProductForm::Tile(TILES[0])),
         KernelId::Resident | KernelId::ResidentHeld => Form::Resident(resident),
     }

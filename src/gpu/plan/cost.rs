@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::gpu::form::{Choice, ProductForm, ResidentForm, Schedule};
+use crate::gpu::form::{Choice, MatrixForm, ProductForm, ResidentForm, Schedule};
 use crate::gpu::plan::build::cost_factor;
 use crate::gpu::plan::{CostModel, DeviceProfile};
 use crate::network::{GATES, LstmConfig, Precision};
@@ -95,6 +95,11 @@ fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm,
             let reuse = reuse(f64::from(form.row_quads), f64::from(form.units));
             (form.workgroup_size(), (reuse / model.full_tile).min(1.0), num_k / K_TILE * (model.load_seconds + 2.0 * model.barrier_seconds))
         }
+        ProductForm::Matrix(form) => {
+            let tiles = num_k / f64::from(MatrixForm::K_TILE);
+            let reuse = reuse(f64::from(form.row_tiles * form.size) / 16.0, f64::from(form.column_tiles * form.size) / 16.0) / reuse(1.0, 1.0);
+            (form.workgroup_size(), model.matrix_rate * reuse.min(1.0), tiles * (model.load_seconds + 2.0 * model.barrier_seconds))
+        }
     };
     let turns = (groups / model.units).ceil();
     let busy = (f64::from(threads) * turns / FULL_UNIT_THREADS).min(1.0);
@@ -128,7 +133,7 @@ fn resident_step_seconds(config: &LstmConfig, precision: Precision, batch: usize
 
 /// Loop iterations of a thread, the test that ends each loop included. llvmpipe counts them over all loops and ends a thread that has too many.
 pub(super) mod loop_iterations {
-    use super::{LstmConfig, ProductForm, ResidentForm};
+    use super::{LstmConfig, MatrixForm, ProductForm, ResidentForm};
 
     /// Of `row_product.wgsl` and `tile_product.wgsl` for `num_k` inputs, and of what stands around them.
     pub(crate) fn product(form: ProductForm, num_k: usize) -> u64 {
@@ -146,6 +151,14 @@ pub(super) mod loop_iterations {
                 let stage = (16 * quads).div_ceil(threads) + (16 * u64::from(form.group_outputs())).div_ceil(threads) + 16 + 5;
                 let finish = 6 * u64::from(form.row_quads * 4 * form.units);
                 num_k.div_ceil(16) * stage + finish + u64::from(form.group_rows()) + 8
+            }
+            ProductForm::Matrix(form) => {
+                let (threads, rows, columns) = (u64::from(form.workgroup_size()), u64::from(form.group_rows()), u64::from(form.group_columns()));
+                // subgroups of four threads, the smallest there are, take more turns
+                let turns = (u64::from(form.subgroup_threads) / 4).max(1);
+                let k_tile = u64::from(MatrixForm::K_TILE);
+                let stage = (rows * k_tile).div_ceil(threads) + (columns * k_tile).div_ceil(threads) + 4;
+                turns.min(4) * (num_k.div_ceil(k_tile) * stage + 12) + (rows * columns / 4).div_ceil(threads) * 6 + rows + 8
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::gpu::specialise::Specialisation;
 
 pub use build::build;
 pub(crate) use build::state_lens;
+pub(crate) use candidates::matrix_forms;
 pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
 pub use cost::{Cost, cost};
 pub use split::{Split, split};
@@ -47,6 +48,8 @@ pub struct DeviceProfile {
     pub held_words: u32,
     /// threads of the smallest and of the largest subgroup, where sums by subgroups can be made
     pub subgroups: Option<(u32, u32)>,
+    /// rows, columns and depth of cooperative matrices, where they can be used
+    pub matrices: Option<u32>,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
@@ -80,6 +83,8 @@ pub struct CostModel {
     pub load_seconds: f64,
     /// quads of outputs a thread must have at work for a unit to reach its arithmetic
     pub full_tile: f64,
+    /// how many times as much a unit multiplies and adds by cooperative matrices, once they have their tiles
+    pub matrix_rate: f64,
 }
 
 impl DeviceProfile {

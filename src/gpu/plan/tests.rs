@@ -16,6 +16,7 @@ fn profile() -> DeviceProfile {
         max_workgroup_bytes: 16_384,
         held_words: 64,
         subgroups: None,
+        matrices: None,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
@@ -30,6 +31,7 @@ fn profile() -> DeviceProfile {
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
             full_tile: 1.0,
+            matrix_rate: 4.0,
         },
     }
 }
@@ -73,9 +75,9 @@ fn plan(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Plan 
 /// Which of a product's forms; what is counted does not depend on it.
 fn plain(kernel: KernelId) -> KernelId {
     match kernel {
-        KernelId::InputGatesRows | KernelId::InputGatesSubgroups => KernelId::InputGates,
-        KernelId::StepTile | KernelId::StepSubgroups => KernelId::Step,
-        KernelId::ProjectTile | KernelId::ProjectSubgroups => KernelId::Project,
+        KernelId::InputGatesRows | KernelId::InputGatesSubgroups | KernelId::InputGatesMatrix => KernelId::InputGates,
+        KernelId::StepTile | KernelId::StepSubgroups | KernelId::StepMatrix => KernelId::Step,
+        KernelId::ProjectTile | KernelId::ProjectSubgroups | KernelId::ProjectMatrix => KernelId::Project,
         KernelId::ResidentHeld => KernelId::Resident,
         kernel => kernel,
     }
