@@ -1,6 +1,6 @@
 // step.wgsl: one time step of one LSTM layer in both directions, or of several layers of a wavefront; the recurrent product and the cell in one.
 //   raw[gate] = gates_x[z, t, n, unit, gate] + sum_k weight_hh[z, k, unit, gate] * h_prev[z, n, k]
-//   c_next, h_next from raw and c_prev: shared/cell.wgsl
+//   c_next, h_next from raw and c_prev: shared/cell.wgsl, through shared/plain_cell.wgsl or shared/pair_cell.wgsl
 //   z is the direction, or, on a WAVEFRONT, the layer, each one time step behind the layer below. Layers from `params.hoisted` on have no gates_x:
 //   raw[gate] = bias + sum_k weight_ih[z, k, unit, gate] * h_next[z - 1, n, k] + sum_k weight_hh[z, k, unit, gate] * h_prev[z, n, k]
 //   PAIRS: products and cell in pairs of f32 (shared/two_float.wgsl); only h and c are rounded to f32.
@@ -113,16 +113,9 @@ fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
         if (PEEPHOLES) {
             peephole = vector(PEEPHOLE, z, unit);
         }
-        let c_prev = state[c_place];
-        if (PAIRS) {
-            let next = next_pair_cell(z, add4(gates, sum), c_prev, peephole);
-            state[c_place] = next.c_next.x;
-            h_next = pair_cell_output(z, next.o_raw, next.c_next);
-        } else {
-            let next = next_cell(z, gates.high + sum.high, c_prev, peephole);
-            state[c_place] = next.c_next;
-            h_next = cell_output(z, next.o_raw, next.c_next);
-        }
+        let next = step_cell(z, gates, sum, state[c_place], peephole);
+        state[c_place] = next.x;
+        h_next = next.y;
     }
     if (PROJECTED) {
         out[params.out_base + place] = h_next;

@@ -1,9 +1,8 @@
 // activations.wgsl: the eleven activation functions of the ONNX recurrent operators.
 // Twin: src/reference/activation.rs
-// These functions depend on no global declaration.
+// These functions depend on sigmoid_tanh.wgsl and on no global declaration.
 //
 // None of them relies on an infinity: exp sees no positive argument except in elu below zero, where it is bounded by 1.
-// The builtin tanh is not used: several drivers return NaN for |x| > 88 or so (gpuweb/gpuweb#4458, tracel-ai/burn#520).
 
 const SIGMOID: u32 = 0u;
 const TANH: u32 = 1u;
@@ -16,22 +15,6 @@ const HARD_SIGMOID: u32 = 7u;
 const ELU: u32 = 8u;
 const SOFTSIGN: u32 = 9u;
 const SOFTPLUS: u32 = 10u;
-
-// 1 / (1 + exp(-x)), through exp(-|x|)
-fn sigmoid(x: f32) -> f32 {
-    let e = exp(-abs(x));
-    return select(e, 1.0, x >= 0.0) / (1.0 + e);
-}
-
-// (1 - exp(-2x)) / (1 + exp(-2x)) for x >= 0, odd. Near 0 that difference keeps few digits, and the series has them:
-// at the seam, |x| = 0.15, its first missing term is 6e-9 of the value.
-fn tanh_by_exp(x: f32) -> f32 {
-    let e = exp(-2.0 * abs(x));
-    let magnitude = (1.0 - e) / (1.0 + e);
-    let s = x * x;
-    let series = x * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0))));
-    return select(select(-magnitude, magnitude, x >= 0.0), series, abs(x) < 0.15);
-}
 
 // exp(x) - 1 for x <= 0, likewise; at the seam, x = -0.15, the first missing term is 2e-9 of the value.
 fn expm1_below_0(x: f32) -> f32 {

@@ -1,6 +1,6 @@
 // pair_cell.wgsl: the element-wise half of a cell in pairs of f32, for stacks that amplify rounding.
 // Twin: src/reference/cell.rs
-// These functions depend on two_float.wgsl, activations.wgsl and cell.wgsl, and on no other global declaration.
+// These functions depend on two_float.wgsl, any_activations.wgsl and cell.wgsl, and on no other global declaration.
 
 struct NextPairCell {
     c_next: vec2<f32>,
@@ -74,4 +74,10 @@ fn next_pair_cell(dir: u32, raw: Pair4, c_prev: f32, peephole: vec4<f32>) -> Nex
 
 fn pair_cell_output(dir: u32, o_raw: vec2<f32>, c: vec2<f32>) -> f32 {
     return multiply_pairs(gate_pair(dir, o_raw), output_pair(dir, c)).x;
+}
+
+// (c_next, h_next)
+fn step_cell(dir: u32, gates: Pair4, product: Pair4, c_prev: f32, peephole: vec4<f32>) -> vec2<f32> {
+    let next = next_pair_cell(dir, add4(gates, product), c_prev, peephole);
+    return vec2<f32>(next.c_next.x, pair_cell_output(dir, next.o_raw, next.c_next));
 }

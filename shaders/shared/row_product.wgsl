@@ -6,7 +6,7 @@
 //    * `row_value(z, row, k, from_input) -> f32`, which gives 0 past the last row
 //    * `rescale(z, output) -> vec4<f32>`, from the scale of the input's weights to that of the others
 //    * `finish(z, row, output, sum)`, called once for every row and output, rows past the last one included
-//    * `finish_lanes(sums, product, row_base, output_base, lane)`, which adds up what K_LANES threads have and calls it, where K_LANES > 1
+//    * `finish_lanes(sums, product, row_base, output_base, lane)`, which adds up what K_LANES threads have and calls it
 
 override PAIRS: bool = false;             // sum in pairs of f32; K_LANES is 1 then
 
@@ -81,13 +81,5 @@ fn run_product(product: Product, group: vec3<u32>, lane: u32, live: bool) {
         }
         add_product(&sums, product.recurrent, product, row_base, output, lane);
     }
-    if (K_LANES == 1u) {
-        if (output < product.num_outputs) {
-            //: for r in ROWS
-            finish(product.z, row_base + $ru, output, sums.row_$r);
-            //: end
-        }
-    } else {
-        finish_lanes(&sums, product, row_base, group.x * GROUP_OUTPUTS, lane);
-    }
+    finish_lanes(&sums, product, row_base, group.x * GROUP_OUTPUTS, lane);
 }

@@ -1,9 +1,9 @@
 //! The kernels, as plain data: their parts, parameters, bindings and overrides. `tests/shader_contract` holds the shaders to it.
 
-use bytemuck::{Pod, Zeroable};
-
 use crate::gpu::form::{ProductForm, RowForm};
 use crate::network::Precision;
+
+pub use crate::gpu::params::{InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, ResidentParams, StepParams};
 
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +58,19 @@ pub enum PartSlot {
     File(Part),
     /// the file of [`WEIGHTS`] that reads the weights' precision
     Weights,
+    /// the files of [`CELLS`] for the activations
+    Cell,
+}
+
+/// Which text computes a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CellText {
+    /// sigmoid and tanh in their usual places
+    Usual,
+    /// any activations
+    Any,
+    /// any activations, in pairs of `f32`
+    Pairs,
 }
 
 /// What a kernel does with a storage buffer.
@@ -127,63 +140,6 @@ pub struct Kernel {
     pub overrides: &'static [&'static [&'static str]],
 }
 
-/// Declares a uniform struct together with the list of its members, which the contract test compares with the shader's.
-macro_rules! params {
-    ($(#[$doc:meta])* $name:ident { $($field:ident,)* }) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-        pub struct $name {
-            $(#[allow(missing_docs, reason = "the shader's struct of the same name explains its members")] pub $field: u32,)*
-        }
-
-        impl $name {
-            const FIELDS: &'static [(&'static str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
-        }
-    };
-}
-
-params! {
-    /// Uniforms of `input_gates.wgsl`.
-    InputGatesParams {
-        num_rows, batch, input_size, hidden_size, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_stride, gates_low_offset, x_row, x_row_stride, _pad0, _pad1, _pad2,
-    }
-}
-params! {
-    /// Uniforms of `norm_gates.wgsl`.
-    NormGatesParams { num_rows, hidden_size, gates_stride, vectors_base, vectors_slot, vectors_stride, _pad0, _pad1, }
-}
-params! {
-    /// Uniforms of `step.wgsl`.
-    StepParams {
-        batch, hidden_size, out_size, y_size, weight_base, weight_stride, concat_base, concat_stride,
-        vectors_base, vectors_slot, vectors_stride, hoisted, gates_base, gates_stride, gates_low_offset, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell, out_base, _pad0,
-    }
-}
-params! {
-    /// Uniforms of `resident.wgsl`.
-    ResidentParams {
-        batch, hidden_size, y_size, num_steps, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_base, gates_stride, t, t_stride, t_step, t_step_stride, h_len, slot, next_slot, cell, _pad0,
-    }
-}
-params! {
-    /// Uniforms of `norm_cell.wgsl`.
-    NormCellParams {
-        batch, hidden_size, out_size, y_size, vectors_base, vectors_slot, vectors_stride, gates_base, gates_stride, t, t_stride,
-        h_len, slot, cell, gates_h_base, cell_out_base,
-    }
-}
-params! {
-    /// Uniforms of `project.wgsl`.
-    ProjectParams {
-        batch, hidden_size, proj_size, y_size, weight_base, weight_stride, scale_base, scale_stride, cell_out_base, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell,
-    }
-}
-
 macro_rules! part {
     ($file:literal) => {
         Part { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
@@ -205,6 +161,33 @@ pub const WEIGHTS: &[(Precision, Part)] = &[
 
 /// The part that reads f16 weights as cooperative matrices do.
 const MATRIX_WEIGHTS: PartSlot = file!("shared/weights_matrix.wgsl");
+/// The parts that compute a cell.
+pub const CELLS: &[(CellText, &[Part])] = &[
+    (
+        CellText::Usual,
+        &[part!("shared/sigmoid_tanh.wgsl"), part!("shared/usual_activations.wgsl"), part!("shared/cell.wgsl"), part!("shared/plain_cell.wgsl")],
+    ),
+    (
+        CellText::Any,
+        &[
+            part!("shared/sigmoid_tanh.wgsl"),
+            part!("shared/activations.wgsl"),
+            part!("shared/any_activations.wgsl"),
+            part!("shared/cell.wgsl"),
+            part!("shared/plain_cell.wgsl"),
+        ],
+    ),
+    (
+        CellText::Pairs,
+        &[
+            part!("shared/sigmoid_tanh.wgsl"),
+            part!("shared/activations.wgsl"),
+            part!("shared/any_activations.wgsl"),
+            part!("shared/cell.wgsl"),
+            part!("shared/pair_cell.wgsl"),
+        ],
+    ),
+];
 
 const fn read(binding: u32, name: &'static str) -> Binding {
     Binding { group: 0, binding, name, access: Access::Read }
@@ -218,17 +201,20 @@ const fn write(binding: u32, name: &'static str) -> Binding {
 const STATE: Binding = Binding { group: 1, binding: 0, name: "state", access: Access::ReadWrite };
 
 /// Overrides of `shared/cell.wgsl`.
+const CELL: &[&str] = &["COUPLED", "PEEPHOLES", "CLIP", "CELL_CLIP"];
+
+/// Overrides of `shared/any_activations.wgsl`.
 #[rustfmt::skip]
-const CELL: &[&str] = &[
-    "COUPLED", "PEEPHOLES", "CLIP", "CELL_CLIP", "PER_DIRECTION",
+const ACTIVATIONS: &[&str] = &[
+    "PER_DIRECTION",
     "GATE_0", "GATE_ALPHA_0", "GATE_BETA_0", "CANDIDATE_0", "CANDIDATE_ALPHA_0", "CANDIDATE_BETA_0", "OUTPUT_0", "OUTPUT_ALPHA_0", "OUTPUT_BETA_0",
     "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
 ];
 
 /// Constants of `shared/matrix_product.wgsl`, `shared/row_product.wgsl` and `shared/tile_product.wgsl`.
 const MATRIX_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "SIZE", "K_STEPS", "ROW_TILES", "COLUMN_TILES", "ROW_CHUNKS", "COLUMN_CHUNKS"];
-const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS"];
-const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS"];
+const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "LOW_LEN"];
+const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS", "LOW_LEN"];
 
 const RESIDENT_CONSTANTS: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "UNITS", "OWN_ROWS", "INPUTS", "HELD_K"];
 
@@ -259,9 +245,7 @@ macro_rules! step_parts {
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
             $(file!($product),)+
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
-            file!("shared/pair_cell.wgsl"),
+            PartSlot::Cell,
             file!("step.wgsl"),
         ]
     };
@@ -275,14 +259,7 @@ macro_rules! project_parts {
 
 macro_rules! resident_parts {
     ($weights:literal) => {
-        &[
-            PartSlot::Weights,
-            file!("shared/vectors.wgsl"),
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
-            file!($weights),
-            file!("resident.wgsl"),
-        ]
+        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/vectors.wgsl"), PartSlot::Cell, file!($weights), file!("resident.wgsl")]
     };
 }
 
@@ -394,10 +371,10 @@ pub const KERNELS: &[Kernel] = &[
         name: "norm_cell",
         entry: "norm_cell",
         parts: &[
+            file!("shared/two_float.wgsl"),
             file!("shared/vectors.wgsl"),
             file!("shared/row_mean.wgsl"),
-            file!("shared/activations.wgsl"),
-            file!("shared/cell.wgsl"),
+            PartSlot::Cell,
             file!("norm_cell.wgsl"),
         ],
         constants: &["WORKGROUP_SIZE"],
@@ -438,17 +415,28 @@ impl Kernel {
         self.bindings.iter().any(|binding| binding.name == "weights")
     }
 
-    /// Its parts where weights have this precision, in the order in which they are joined.
-    pub fn parts(&self, precision: Precision) -> impl Iterator<Item = Part> {
-        self.parts.iter().map(move |slot| match slot {
-            PartSlot::File(part) => *part,
-            PartSlot::Weights => WEIGHTS.iter().find(|(known, _)| *known == precision).expect("every precision has a part").1,
-        })
+    /// Whether it computes cells.
+    pub fn has_cells(&self) -> bool {
+        self.parts.contains(&PartSlot::Cell)
     }
 
-    /// The overrides of all groups.
-    pub fn override_names(&self) -> impl Iterator<Item = &'static str> {
-        self.overrides.iter().copied().flatten().copied()
+    /// Its parts where weights have this precision and cells this text, in the order in which they are joined.
+    pub fn parts(&self, precision: Precision, cell: CellText) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for slot in self.parts {
+            match slot {
+                PartSlot::File(part) => parts.push(*part),
+                PartSlot::Weights => parts.extend(WEIGHTS.iter().filter(|(known, _)| *known == precision).map(|(_, part)| *part)),
+                PartSlot::Cell => parts.extend(CELLS.iter().filter(|(known, _)| *known == cell).flat_map(|(_, parts)| *parts)),
+            }
+        }
+        parts
+    }
+
+    /// The overrides that its text has where cells have this text.
+    pub fn override_names(&self, cell: CellText) -> impl Iterator<Item = &'static str> {
+        let activations = if self.has_cells() && cell != CellText::Usual { ACTIVATIONS } else { &[] };
+        self.overrides.iter().copied().flatten().chain(activations).copied()
     }
 }
 

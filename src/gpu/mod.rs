@@ -10,6 +10,7 @@ pub mod form;
 pub mod kernels;
 mod lstm;
 pub mod pack;
+mod params;
 pub mod plan;
 mod prepared;
 mod profile;

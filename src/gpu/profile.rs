@@ -20,6 +20,7 @@ pub(super) fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         // a quarter of what a thread can have leaves room for sums and for a second workgroup; a software adapter's registers are its stack
         held_words: if info.is_software() { 1024 } else { 64 },
+        sum_quads: if info.is_software() { 128 } else { 32 },
         // until a trial has shown that they add up
         subgroups: None,
         matrices: None,
@@ -38,14 +39,17 @@ fn model(hardware: Hardware) -> CostModel {
     match hardware {
         Hardware::Cpu => CostModel {
             units: std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64),
-            unit_flops: 9e9,
+            // measured with llvmpipe: every read of a thread costs as much as 40 multiplications, whatever is read
+            unit_flops: 14e9,
             unit_bytes: 1e12,
             shared_bytes: 1e12,
             dispatch_seconds: 25e-6,
-            barrier_seconds: 1e-6,
+            barrier_seconds: 4e-6,
             load_seconds: 0.0,
-            full_tile: 1.0,
+            read_seconds: 4.9e-9,
             matrix_rate: 0.5,
+            least_busy: 1.0,
+            cell_seconds: 30e-9,
         },
         Hardware::Integrated => CostModel {
             units: 12.0,
@@ -55,8 +59,10 @@ fn model(hardware: Hardware) -> CostModel {
             dispatch_seconds: 6e-6,
             barrier_seconds: 100e-9,
             load_seconds: 500e-9,
-            full_tile: 1.0,
+            read_seconds: 140e-12,
             matrix_rate: 4.0,
+            least_busy: 0.0,
+            cell_seconds: 300e-12,
         },
         _ => CostModel {
             units: 60.0,
@@ -66,8 +72,10 @@ fn model(hardware: Hardware) -> CostModel {
             dispatch_seconds: 4e-6,
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
-            full_tile: 1.0,
+            read_seconds: 70e-12,
             matrix_rate: 4.0,
+            least_busy: 0.0,
+            cell_seconds: 150e-12,
         },
     }
 }

@@ -1,8 +1,8 @@
 //! Which specialisation of each kernel an LSTM needs: its text's constants and the values of its overrides.
 
 use crate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, TileForm};
-use crate::gpu::kernels::{KernelId, Part};
-use crate::network::{Activation, LstmConfig, Precision};
+use crate::gpu::kernels::{CellText, KernelId, Part};
+use crate::network::{Activation, CellActivations, LstmConfig, Precision};
 
 /// A kernel with its constants and overrides set: what a pipeline is made from, and the key under which it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub struct Specialisation {
     pub kernel: KernelId,
     /// how the weights that it reads are stored
     pub precision: Precision,
+    /// which text computes its cells
+    pub cell: CellText,
     /// constants of its text by name, in the kernel table's order
     pub constants: Vec<(&'static str, u32)>,
     /// override values by name, in the kernel table's order
@@ -43,7 +45,7 @@ pub enum Form {
 const WORKGROUP_SIZE: u32 = 64;
 
 /// Identifies a specialisation.
-pub(crate) type Key = (KernelId, Precision, Vec<u32>, Vec<u64>);
+pub(crate) type Key = (KernelId, Precision, CellText, Vec<u32>, Vec<u64>);
 
 impl Specialisation {
     /// The specialisation of `kernel` in `form` for `config` and `shape`.
@@ -56,23 +58,25 @@ impl Specialisation {
             let value = constant(name, form, config).unwrap_or_else(|| panic!("{}: constant {name} has no value in {form:?}", table.name));
             (name, value)
         };
+        let cell = if table.has_cells() { cell_text(config) } else { CellText::Usual };
         Self {
             kernel,
             precision: if table.reads_weights() { shape.precision } else { Precision::F32 },
             constants: table.constants.iter().map(|&name| constant(name)).collect(),
-            overrides: table.override_names().map(|name| (name, value_of(name, config, shape))).collect(),
+            cell,
+            overrides: table.override_names(cell).map(|name| (name, value_of(name, config, shape))).collect(),
         }
     }
 
     /// The parts of its text.
-    pub fn parts(&self) -> impl Iterator<Item = Part> {
-        self.kernel.kernel().parts(self.precision)
+    pub fn parts(&self) -> Vec<Part> {
+        self.kernel.kernel().parts(self.precision, self.cell)
     }
 
     /// A key that is equal for equal specialisations.
     pub(crate) fn key(&self) -> Key {
         let constants = self.constants.iter().map(|(_, value)| *value).collect();
-        (self.kernel, self.precision, constants, self.overrides.iter().map(|(_, value)| value.to_bits()).collect())
+        (self.kernel, self.precision, self.cell, constants, self.overrides.iter().map(|(_, value)| value.to_bits()).collect())
     }
 }
 
@@ -83,9 +87,10 @@ fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
             "WORKGROUP_SIZE" => Some(workgroup_size),
             "ROWS" => Some(rows),
             "K_LANES" => Some(k_lanes),
+            "LOW_LEN" => Some(if sums_pairs(config) { rows * workgroup_size } else { 1 }),
             _ => None,
         },
-        Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile),
+        Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile, sums_pairs(config)),
         Form::Product(ProductForm::Matrix(form)) => matrix_constant(name, form),
         Form::Resident(form) => {
             let inputs = u32::try_from(form.inputs(config.hidden_size)).ok()?;
@@ -103,13 +108,15 @@ fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
     }
 }
 
-fn tile_constant(name: &str, tile: TileForm) -> Option<u32> {
+fn tile_constant(name: &str, tile: TileForm, pairs: bool) -> Option<u32> {
     match name {
         "WORKGROUP_SIZE" => Some(tile.workgroup_size()),
         "ROW_THREADS" => Some(tile.row_threads),
         "UNIT_THREADS" => Some(tile.unit_threads),
         "ROW_QUADS" => Some(tile.row_quads),
         "UNITS" => Some(tile.units),
+        // two rows of every output at a time
+        "LOW_LEN" => Some(if pairs { 2 * tile.units * tile.workgroup_size() } else { 1 }),
         _ => None,
     }
 }
@@ -130,6 +137,17 @@ fn matrix_constant(name: &str, form: MatrixForm) -> Option<u32> {
 /// Whether the kernels compute in pairs of `float32` between two steps. Those of layer normalisation have no pairs.
 pub(crate) fn sums_pairs(config: &LstmConfig) -> bool {
     config.amplifies_rounding() && config.layer_norm.is_none()
+}
+
+/// The shortest text that computes the stack's cells.
+fn cell_text(config: &LstmConfig) -> CellText {
+    if sums_pairs(config) {
+        CellText::Pairs
+    } else if config.activations[..config.num_directions()].iter().all(|used| *used == CellActivations::default()) {
+        CellText::Usual
+    } else {
+        CellText::Any
+    }
 }
 
 fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {

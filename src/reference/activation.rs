@@ -1,4 +1,5 @@
-//! The eleven activations, from the ONNX operator's definitions. Twin of `shaders/shared/activations.wgsl`.
+//! The eleven activations, from the ONNX operator's definitions. Twin of `shaders/shared/sigmoid_tanh.wgsl`, `shaders/shared/activations.wgsl`,
+//! `shaders/shared/any_activations.wgsl` and `shaders/shared/usual_activations.wgsl`.
 
 use crate::network::Activation;
 

@@ -1,4 +1,5 @@
-//! One time step of a cell without layer normalisation. Twin of `shaders/step.wgsl`, and of every step of `shaders/resident.wgsl`.
+//! One time step of a cell without layer normalisation. Twin of `shaders/step.wgsl` and `shaders/shared/plain_cell.wgsl`,
+//! and of every step of `shaders/resident.wgsl`.
 
 use super::{Cell, cell, dot};
 use crate::network::GATES;

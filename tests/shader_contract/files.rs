@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cellgate::Precision;
-use cellgate::gpu::kernels::{KERNELS, Kernel, Part, PartSlot, WEIGHTS};
+use cellgate::gpu::kernels::{CELLS, CellText, KERNELS, Kernel, Part, PartSlot, WEIGHTS};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -12,13 +12,17 @@ fn root() -> PathBuf {
 
 /// Every part that a kernel can be joined from.
 fn parts_of(kernel: &Kernel) -> Vec<Part> {
-    let weights = WEIGHTS.iter().map(|(_, part)| *part);
-    kernel.parts.iter().flat_map(|slot| if let PartSlot::File(part) = slot { vec![*part] } else { weights.clone().collect() }).collect()
+    let of_slot = |slot: &PartSlot| match slot {
+        PartSlot::File(part) => vec![*part],
+        PartSlot::Weights => WEIGHTS.iter().map(|(_, part)| *part).collect(),
+        PartSlot::Cell => CELLS.iter().flat_map(|(_, parts)| *parts).copied().collect(),
+    };
+    kernel.parts.iter().flat_map(of_slot).collect()
 }
 
 /// The kernel's own file.
 fn own_part(kernel: &Kernel) -> Part {
-    kernel.parts(Precision::F32).last().expect("a kernel has parts")
+    *kernel.parts(Precision::F32, CellText::Usual).last().expect("a kernel has parts")
 }
 
 /// The file that every part was read from, by its name below `shaders/`.

@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellgate::gpu::kernels::{Access, KERNELS, KernelId};
-use cellgate::gpu::specialise::activation_code;
-use cellgate::{Activation, Precision};
+use cellgate::gpu::kernels::{Access, CellText, KERNELS, KernelId};
+use cellgate::gpu::specialise::{Shape, Specialisation, activation_code};
+use cellgate::{Activation, CellActivations, LstmConfig, Precision};
 use naga::{AddressSpace, Expression, Literal, StorageAccess, TypeInner};
 
-use super::Parsed;
+use super::{Parsed, a_form};
 
 #[test]
 fn there_is_one_entry_point_called_like_the_file() {
     for kernel in KERNELS {
         let names: Vec<String> = Parsed::new(kernel).module.entry_points.into_iter().map(|entry| entry.name).collect();
         assert_eq!(names, [kernel.entry]);
-        let own = kernel.parts(Precision::F32).last().expect("a kernel has parts");
+        let own = *kernel.parts(Precision::F32, CellText::Usual).last().expect("a kernel has parts");
         assert_eq!(own.file, format!("{}.wgsl", kernel.entry), "the kernel's own file comes last");
         assert!(kernel.name.starts_with(kernel.entry), "{}: a name that says which file it is", kernel.name);
     }
@@ -92,16 +92,31 @@ fn uniforms_have_the_hosts_layout() {
 #[test]
 fn the_host_sets_every_override_and_no_other() {
     for kernel in KERNELS {
-        let module = Parsed::new(kernel).module;
-        let found: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, value)| value.name.as_deref()).collect();
-        let expected: BTreeSet<&str> = kernel.override_names().collect();
-        assert_eq!(found, expected, "{}", kernel.name);
-        assert_eq!(expected.len(), kernel.override_names().count(), "{}: an override is listed twice", kernel.name);
-        for (_, value) in module.overrides.iter() {
-            assert!(value.init.is_some(), "{}: override {:?} has no default (gfx-rs/wgpu#7806)", kernel.name, value.name);
-            assert!(value.id.is_none(), "{}: override {:?} goes by number", kernel.name, value.name);
+        for (cell, activations) in cells() {
+            let config = LstmConfig { activations: [activations; 2], ..LstmConfig::new(3, 5) };
+            let specialisation = Specialisation::new(kernel.id, a_form(kernel.id), &config, Shape::default());
+            let expected: BTreeSet<&str> = specialisation.overrides.iter().map(|(name, _)| *name).collect();
+            assert_eq!(expected.len(), specialisation.overrides.len(), "{}: an override is listed twice", kernel.name);
+            assert!(!kernel.has_cells() || specialisation.cell == cell, "{}: {:?}", kernel.name, specialisation.cell);
+            let module = Parsed::of(&specialisation).unwrap_or_else(|error| panic!("{error}")).module;
+            let found: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, value)| value.name.as_deref()).collect();
+            assert_eq!(found, expected, "{}, {cell:?}", kernel.name);
+            for (_, value) in module.overrides.iter() {
+                assert!(value.init.is_some(), "{}: override {:?} has no default (gfx-rs/wgpu#7806)", kernel.name, value.name);
+                assert!(value.id.is_none(), "{}: override {:?} goes by number", kernel.name, value.name);
+            }
         }
     }
+}
+
+/// Activations for every text of a cell.
+pub(crate) fn cells() -> [(CellText, CellActivations); 3] {
+    let usual = CellActivations::default();
+    [
+        (CellText::Usual, usual),
+        (CellText::Any, CellActivations { gate: Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }, ..usual }),
+        (CellText::Pairs, CellActivations { gate: Activation::Relu, ..usual }),
+    ]
 }
 
 /// `HardSigmoid` to `HARD_SIGMOID`.
@@ -125,10 +140,11 @@ fn activations_have_the_same_numbers_on_both_sides() {
     let expected: BTreeMap<String, u32> =
         ACTIVATIONS.iter().map(|name| (constant_name(name), activation_code(Activation::from_onnx(name).expect(name)))).collect();
     assert_eq!(expected.values().collect::<BTreeSet<_>>().len(), ACTIVATIONS.len(), "two activations share a number");
-    let mut parts = KernelId::Step.kernel().parts(Precision::F32);
-    let text = parts.find(|part| part.file == "shared/activations.wgsl").expect("step has activations").text;
-    // it depends on no other file
-    let module = naga::front::wgsl::parse_str(text).expect("it parses by itself");
+    let parts = KernelId::Step.kernel().parts(Precision::F32, CellText::Any);
+    let text = |file: &str| parts.iter().find(|part| part.file == file).expect("step has activations").text;
+    // they depend on no other file
+    let text = [text("shared/sigmoid_tanh.wgsl"), text("shared/activations.wgsl")].concat();
+    let module = naga::front::wgsl::parse_str(&text).expect("they parse by themselves");
     let value = |init| if let Expression::Literal(Literal::U32(value)) = module.global_expressions[init] { Some(value) } else { None };
     let found: BTreeMap<String, u32> =
         module.constants.iter().filter_map(|(_, constant)| Some((constant.name.clone()?, value(constant.init)?))).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cellgate::gpu::form::Schedule;
-use cellgate::gpu::kernels::{Extension, KERNELS, KernelId};
+use cellgate::gpu::kernels::{CellText, Extension, KERNELS, KernelId};
 use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
 use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
@@ -138,6 +138,7 @@ fn least() -> DeviceProfile {
         held_words: 64,
         subgroups: Some((4, 128)),
         matrices: None,
+        sum_quads: 32,
         max_loop_iterations: u64::MAX,
         flops_per_second: 1e12,
         bytes_per_second: 1e11,
@@ -151,8 +152,10 @@ fn least() -> DeviceProfile {
             dispatch_seconds: 6e-6,
             barrier_seconds: 1e-7,
             load_seconds: 5e-7,
-            full_tile: 1.0,
+            read_seconds: 100e-12,
             matrix_rate: 4.0,
+            least_busy: 0.0,
+            cell_seconds: 200e-12,
         },
     }
 }
@@ -171,18 +174,27 @@ fn devices() -> Vec<DeviceProfile> {
 fn every_specialisation_translates_for_every_api() {
     let (configs, shapes) = (configs(), shapes());
     for kernel in KERNELS {
-        let parsed = Parsed::new(kernel);
-        let mut distinct: BTreeMap<Vec<u64>, Specialisation> = BTreeMap::new();
+        let mut distinct: BTreeMap<(CellText, u32, Vec<u64>), Specialisation> = BTreeMap::new();
         for config in &configs {
             config.validate().expect("the variants are valid");
             for &shape in &shapes {
                 let specialisation = Specialisation::new(kernel.id, a_form(kernel.id), config, shape);
-                distinct.insert(specialisation.overrides.iter().map(|(_, value)| value.to_bits()).collect(), specialisation);
+                let values = specialisation.overrides.iter().map(|(_, value)| value.to_bits()).collect();
+                let constants = specialisation.constants.iter().map(|(_, value)| *value).sum();
+                distinct.insert((specialisation.cell, constants, values), specialisation);
             }
         }
         eprintln!("{}: {} specialisations", kernel.name, distinct.len());
-        let failures: Vec<String> =
-            distinct.into_values().par_bridge().filter_map(|specialisation| check(&parsed, &specialisation.overrides).err()).collect();
+        let mut parsed: BTreeMap<(CellText, Vec<(&str, u32)>), Parsed> = BTreeMap::new();
+        for specialisation in distinct.values() {
+            let made = || Parsed::of(specialisation).unwrap_or_else(|error| panic!("{error}"));
+            parsed.entry((specialisation.cell, specialisation.constants.clone())).or_insert_with(made);
+        }
+        let failures: Vec<String> = distinct
+            .into_values()
+            .par_bridge()
+            .filter_map(|specialisation| check(&parsed[&(specialisation.cell, specialisation.constants)], &specialisation.overrides).err())
+            .collect();
         assert!(failures.is_empty(), "{}: {} failures, the first: {}", kernel.name, failures.len(), failures[0]);
     }
 }

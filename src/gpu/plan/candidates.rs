@@ -23,15 +23,27 @@ const fn tile(row_threads: u32, unit_threads: u32, row_quads: u32, units: u32) -
     TileForm { row_threads, unit_threads, row_quads, units }
 }
 
-/// Tiles, from the one that makes the most workgroups to the one that multiplies most for each value that it reads.
-pub const TILES: [TileForm; 5] = [tile(8, 8, 1, 1), tile(4, 16, 1, 2), tile(4, 16, 2, 1), tile(4, 16, 2, 2), tile(8, 16, 2, 2)];
+/// Tiles: with one thread along the rows, weights go straight into registers, and every thread of a subgroup reads the same rows; with more,
+/// weights pass through workgroup memory. From the one that makes the most workgroups to the one that multiplies most for each value read.
+pub const TILES: [TileForm; 10] = [
+    tile(8, 8, 1, 1),
+    tile(1, 64, 1, 1),
+    tile(4, 16, 1, 2),
+    tile(4, 16, 2, 1),
+    tile(1, 64, 2, 1),
+    tile(4, 16, 2, 2),
+    tile(1, 64, 4, 1),
+    tile(8, 16, 2, 2),
+    tile(1, 64, 4, 2),
+    tile(1, 32, 4, 4),
+];
 
 /// Quads of outputs that a thread keeps where sums are pairs, which take twice the registers.
 const MAX_PAIR_TILE: u32 = 8;
 
 /// Threads of a workgroup of `row_product`, its rows, and threads a sum.
 const ROW_WORKGROUP: u32 = 64;
-const ROWS: [u32; 4] = [1, 4, 8, 16];
+const ROWS: [u32; 2] = [1, 4];
 const K_LANES: [u32; 5] = [1, 2, 4, 8, 16];
 
 /// Steps of a typical chunk.
@@ -137,8 +149,7 @@ fn product_forms(config: &LstmConfig, precision: Precision, rows: usize, num_k: 
     for group_rows in ROWS.into_iter().filter(|group_rows| *group_rows == 1 || rows > *group_rows as usize / 2) {
         for k_lanes in K_LANES {
             // pairs are summed by one thread, and a sum of few terms is not worth splitting
-            let splits = k_lanes == 1 || (!pairs && group_rows <= 4 && num_k >= 8 * k_lanes as usize);
-            if splits && (!pairs || group_rows <= 4) {
+            if k_lanes == 1 || (!pairs && num_k >= 8 * k_lanes as usize) {
                 let form = RowForm { workgroup_size: ROW_WORKGROUP, rows: group_rows, k_lanes, subgroups: false };
                 forms.push(ProductForm::Rows(form));
                 // neighbouring threads have neighbouring outputs: a subgroup no wider than those has nothing to add up
@@ -149,7 +160,13 @@ fn product_forms(config: &LstmConfig, precision: Precision, rows: usize, num_k: 
         }
     }
     if rows > 4 {
-        let tiles = TILES.into_iter().filter(|tile| !pairs || tile.row_quads * 4 * tile.units <= MAX_PAIR_TILE);
+        let most = if pairs { MAX_PAIR_TILE } else { profile.sum_quads };
+        let fits = |tile: &TileForm| {
+            tile.row_quads * 4 * tile.units <= most
+                && rows > tile.group_rows() as usize / 2
+                && (tile.workgroup_size() <= profile.max_workgroup_threads)
+        };
+        let tiles = TILES.into_iter().filter(fits);
         forms.extend(tiles.map(ProductForm::Tile));
     }
     forms.extend(matrix_forms(rows, profile).into_iter().map(ProductForm::Matrix));
@@ -193,20 +210,20 @@ fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, prof
     let mut forms = Vec::new();
     // as many threads as there are units, in whole subgroups, or as few units a thread as that allows
     let least_units = hidden.div_ceil(most);
-    for units in [least_units, 2 * least_units].into_iter().filter(|units| *units <= 8) {
+    for units in [least_units, 2 * least_units, 4 * least_units].into_iter().filter(|units| *units <= 8) {
         let threads = hidden.div_ceil(units);
         let threads = if threads < 32 { threads.next_power_of_two() } else { threads.next_multiple_of(32) };
         for k_lanes in [1, 2, 4, 8] {
-            for rows in [1, 4, 8] {
-                for held in [false, true] {
-                    let (units, k_lanes) = (units as u32, k_lanes as u32);
-                    let form = ResidentForm { workgroup_size: threads as u32 * k_lanes, rows, units, k_lanes, held };
-                    let splits = k_lanes == 1 || (hidden >= 8 * k_lanes as usize && units == 1);
-                    let fits = form.workgroup_size as usize <= most && form.shared_bytes(hidden) <= profile.max_workgroup_bytes as usize;
-                    let registers = form.held_quads(hidden) * quad_words <= profile.held_words as usize && rows * units <= if held { 4 } else { 8 };
-                    if splits && fits && registers && (rows == 1 || batch > rows as usize / 2) {
-                        forms.push(form);
-                    }
+            for (rows, held) in [1, 4, 8].into_iter().flat_map(|rows| [(rows, false), (rows, true)]) {
+                let (units, k_lanes) = (units as u32, k_lanes as u32);
+                let form = ResidentForm { workgroup_size: threads as u32 * k_lanes, rows, units, k_lanes, held };
+                let splits = k_lanes == 1 || hidden >= 8 * k_lanes as usize;
+                let fits = form.workgroup_size as usize <= most && form.shared_bytes(hidden) <= profile.max_workgroup_bytes as usize;
+                // what is held leaves half as much for sums, and a row's cell state takes as much as a quad
+                let sums = rows * units <= profile.sum_quads / if held { 8 } else { 4 };
+                let registers = form.held_quads(hidden) * quad_words <= profile.held_words as usize && sums;
+                if splits && fits && registers && (rows == 1 || batch > rows as usize / 2) {
+                    forms.push(form);
                 }
             }
         }

@@ -83,52 +83,57 @@ fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm,
     let groups = (product.outputs.div_ceil(group_outputs as usize) * product.rows.div_ceil(group_rows as usize)) as f64 * product.z;
     let num_k = product.num_k as f64;
     let quad_bytes = (4 * precision.weight_bytes()) as f64;
-    let (threads, reuse, latency) = match form {
+    let (rows, outputs) = (f64::from(group_rows), f64::from(group_outputs));
+    let (threads, reads, latency) = match form {
         ProductForm::Rows(form) => {
             let batches = num_k / f64::from(16 * form.k_lanes);
             // sums that subgroups make leave little, or nothing, to be added up behind a barrier
             let gather = if form.subgroups { 0.5 } else { 1.0 };
             let latency = batches * (model.load_seconds + 2.0 * model.barrier_seconds) + gather * model.barrier_seconds;
-            (form.workgroup_size, (reuse(f64::from(form.rows) / 4.0, 1.0) / model.full_tile).min(1.0), latency)
+            (form.workgroup_size, outputs * (1.0 + rows), latency)
         }
         ProductForm::Tile(form) => {
-            let reuse = reuse(f64::from(form.row_quads), f64::from(form.units));
-            (form.workgroup_size(), (reuse / model.full_tile).min(1.0), num_k / K_TILE * (model.load_seconds + 2.0 * model.barrier_seconds))
+            let reads = f64::from(form.workgroup_size()) * f64::from(form.row_quads + form.units);
+            // what passes through workgroup memory is read and written once more
+            let staged = if form.row_threads > 1 { 2.0 * (rows + outputs) } else { 2.0 * rows };
+            (form.workgroup_size(), reads + staged, num_k / K_TILE * (model.load_seconds + 2.0 * model.barrier_seconds))
         }
         ProductForm::Matrix(form) => {
+            // rows pass through workgroup memory; a load brings a thread of a subgroup its part of a matrix
+            let chunks = f64::from(form.group_rows() * form.column_chunks + form.group_columns() * form.row_chunks) / 4.0;
             let tiles = num_k / f64::from(MatrixForm::K_TILE);
-            let reuse = reuse(f64::from(form.row_tiles * form.size) / 16.0, f64::from(form.column_tiles * form.size) / 16.0) / reuse(1.0, 1.0);
-            (form.workgroup_size(), model.matrix_rate * reuse.min(1.0), tiles * (model.load_seconds + 2.0 * model.barrier_seconds))
+            (form.workgroup_size(), 2.0 * rows + chunks, tiles * (model.load_seconds + 2.0 * model.barrier_seconds))
         }
     };
+    let rate = if matches!(form, ProductForm::Matrix(_)) { model.matrix_rate } else { 1.0 };
     let turns = (groups / model.units).ceil();
-    let busy = (f64::from(threads) * turns / FULL_UNIT_THREADS).min(1.0);
-    let flops = f64::from(group_rows * group_outputs) * 2.0 * GATES as f64 * num_k * cost_factor(config);
-    let bytes = num_k * (f64::from(group_outputs) * quad_bytes + f64::from(group_rows) * 4.0);
-    let arithmetic = turns * flops / (model.unit_flops * reuse * busy);
+    let busy = (f64::from(threads) * turns / FULL_UNIT_THREADS).min(1.0).max(model.least_busy);
+    let flops = rows * outputs * 2.0 * GATES as f64 * num_k * cost_factor(config);
+    let bytes = num_k * (outputs * quad_bytes + rows * 4.0);
+    let arithmetic = turns * (flops / (model.unit_flops * rate) + reads * num_k * model.read_seconds + rows * outputs * model.cell_seconds) / busy;
     let stream = (turns * bytes / model.unit_bytes).max(groups * bytes / model.shared_bytes);
     model.dispatch_seconds + arithmetic.max(stream).max(latency)
 }
 
-/// Products of a thread for each value that it reads, where it multiplies `quads` rows by four with `units` quads of weights.
-fn reuse(quads: f64, units: f64) -> f64 {
-    quads * units / (quads + units)
-}
-
 fn resident_step_seconds(config: &LstmConfig, precision: Precision, batch: usize, form: ResidentForm, model: &CostModel) -> f64 {
     let hidden = config.hidden_size as f64;
+    let (rows, units, lanes) = (f64::from(form.rows), f64::from(form.units), f64::from(form.k_lanes));
+    let threads = f64::from(form.workgroup_size);
     let groups = batch.div_ceil(form.rows as usize) as f64 * config.num_directions() as f64;
     let turns = (groups / model.units).ceil();
-    let busy = (f64::from(form.workgroup_size) * turns / FULL_UNIT_THREADS).min(1.0);
-    let flops = f64::from(form.rows) * 2.0 * GATES as f64 * f64::from(form.group_units()) * hidden;
+    let busy = (threads * turns / FULL_UNIT_THREADS).min(1.0).max(model.least_busy);
+    let cells = rows * f64::from(form.group_units());
+    let flops = cells * 2.0 * GATES as f64 * hidden;
+    let weight_reads = if form.held { 0.0 } else { units };
+    let gathers = if lanes > 1.0 { cells * lanes * 2.0 } else { 0.0 };
+    let reads = threads * hidden / lanes * (weight_reads + rows) + gathers;
     let weights = if form.held { 0.0 } else { hidden * hidden * (4 * precision.weight_bytes()) as f64 };
-    let bytes = weights + f64::from(form.rows) * hidden * 20.0;
-    let batches = hidden / f64::from(4 * form.k_lanes);
-    let loads = if form.held { 1.0 } else { 1.0 + batches * f64::from(form.units) };
-    let arithmetic = turns * flops / (model.unit_flops * busy);
+    let bytes = weights + rows * hidden * 20.0;
+    let batches = hidden / (4.0 * lanes);
+    let loads = if form.held { 1.0 } else { 1.0 + batches };
+    let arithmetic = turns * (flops / model.unit_flops + reads * model.read_seconds + cells * model.cell_seconds) / busy;
     let stream = (turns * bytes / model.unit_bytes).max(groups * bytes / model.shared_bytes);
-    let gathers = if form.k_lanes > 1 { 1.0 } else { 0.0 };
-    arithmetic.max(stream).max(loads * model.load_seconds) + (3.0 + gathers) * model.barrier_seconds
+    arithmetic.max(stream).max(loads * model.load_seconds) + 3.0 * model.barrier_seconds
 }
 
 /// Loop iterations of a thread, the test that ends each loop included. llvmpipe counts them over all loops and ends a thread that has too many.

@@ -50,6 +50,8 @@ pub struct DeviceProfile {
     pub subgroups: Option<(u32, u32)>,
     /// rows, columns and depth of cooperative matrices, where they can be used
     pub matrices: Option<u32>,
+    /// sums that a thread may keep in registers, in quads
+    pub sum_quads: u32,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
     pub max_loop_iterations: u64,
     /// multiplications and additions a second that even a slow device of this kind reaches
@@ -79,12 +81,16 @@ pub struct CostModel {
     pub dispatch_seconds: f64,
     /// a barrier in a workgroup, and what waits around it
     pub barrier_seconds: f64,
-    /// four loads that follow each other, from the cache that all share
+    /// from asking the cache that all share for a batch of loads to having it
     pub load_seconds: f64,
-    /// quads of outputs a thread must have at work for a unit to reach its arithmetic
-    pub full_tile: f64,
-    /// how many times as much a unit multiplies and adds by cooperative matrices, once they have their tiles
+    /// a thread's read of a value or a quad, from workgroup memory or the nearest cache, one unit's reads following each other
+    pub read_seconds: f64,
+    /// how many times as much a unit multiplies and adds by cooperative matrices
     pub matrix_rate: f64,
+    /// share of its rate that a unit reaches with a single thread
+    pub least_busy: f64,
+    /// activations and state of one cell and row, on one unit
+    pub cell_seconds: f64,
 }
 
 impl DeviceProfile {

@@ -17,6 +17,7 @@ fn profile() -> DeviceProfile {
         held_words: 64,
         subgroups: None,
         matrices: None,
+        sum_quads: 32,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
@@ -30,8 +31,10 @@ fn profile() -> DeviceProfile {
             dispatch_seconds: 4e-6,
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
-            full_tile: 1.0,
+            read_seconds: 100e-12,
             matrix_rate: 4.0,
+            least_busy: 0.0,
+            cell_seconds: 200e-12,
         },
     }
 }
