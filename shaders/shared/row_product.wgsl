@@ -1,11 +1,12 @@
 // row_product.wgsl: ROWS rows times a packed matrix, for few rows: one output quad a thread, and K_LANES threads a sum.
 //   sum[row] = sum_k weights[weight_base + k * num_outputs + output] * row_value(z, row, k)
-// Shared mem: 4 * ROWS * K_STAGE bytes, and 16 * ROWS * WORKGROUP_SIZE more, with PAIRS twice
-// Barriers:   uniform, 2 a stage of K_STAGE inputs, and 1 more
+// Shared mem: 4 * ROWS * K_STAGE bytes, and that of lane_sums.wgsl or subgroup_sums.wgsl
+// Barriers:   uniform, 2 a stage of K_STAGE inputs, and those of that part
 // These functions depend on two_float.wgsl, a weights_*.wgsl, and on the following declarations:
 //    * `row_value(z, row, k, from_input) -> f32`, which gives 0 past the last row
 //    * `rescale(z, output) -> vec4<f32>`, from the scale of the input's weights to that of the others
 //    * `finish(z, row, output, sum)`, called once for every row and output, rows past the last one included
+//    * `finish_lanes(sums, product, row_base, output_base, lane)`, which adds up what K_LANES threads have and calls it
 
 override PAIRS: bool = false;             // sum in pairs of f32; K_LANES is 1 then
 
@@ -15,8 +16,6 @@ const GROUP_OUTPUTS: u32 = WORKGROUP_SIZE / K_LANES;
 const GROUP_ROWS: u32 = ROWS;
 
 var<workgroup> staged: array<f32, ROWS * K_STAGE>;                      // [ROWS, K_STAGE]
-var<workgroup> partial: array<vec4<f32>, ROWS * WORKGROUP_SIZE>;        // [ROWS, K_LANES, GROUP_OUTPUTS]
-var<workgroup> partial_low: array<vec4<f32>, LOW_LEN>;                  // the same for the low parts of the sums, with PAIRS
 
 struct Sums {
     //: for r in ROWS
@@ -82,26 +81,5 @@ fn run_product(product: Product, group: vec3<u32>, lane: u32, live: bool) {
         }
         add_product(&sums, product.recurrent, product, row_base, output, lane);
     }
-    // one call of `finish` in the text, whatever the rows: it is long, and drivers compile every copy
-    //: for r in ROWS
-    partial[$ru * WORKGROUP_SIZE + lane] = sums.row_$r.high;
-    if (PAIRS) {
-        partial_low[$ru * WORKGROUP_SIZE + lane] = sums.row_$r.low;
-    }
-    //: end
-    workgroupBarrier();
-    for (var place = lane; place < ROWS * GROUP_OUTPUTS; place += WORKGROUP_SIZE) {
-        let row = place / GROUP_OUTPUTS;
-        let column = place % GROUP_OUTPUTS;
-        var sum = Pair4(partial[row * WORKGROUP_SIZE + column], vec4<f32>(0.0));
-        for (var k_lane = 1u; k_lane < K_LANES; k_lane++) {
-            sum.high += partial[row * WORKGROUP_SIZE + k_lane * GROUP_OUTPUTS + column];
-        }
-        if (PAIRS) {
-            sum.low = partial_low[row * WORKGROUP_SIZE + column];
-        }
-        if (group.x * GROUP_OUTPUTS + column < product.num_outputs) {
-            finish(product.z, row_base + row, group.x * GROUP_OUTPUTS + column, sum);
-        }
-    }
+    finish_lanes(&sums, product, row_base, group.x * GROUP_OUTPUTS, lane);
 }

@@ -65,8 +65,13 @@ impl Choice {
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
     let spinner = Spinner::new("asking the drivers");
-    let devices = Engine::devices();
+    let mut devices = Engine::devices();
     let (auto, gpu) = (Engine::new(DeviceChoice::Auto), Engine::new(DeviceChoice::Gpu));
+    // a device that was opened knows more about its features
+    for opened in [&auto, &gpu].into_iter().flatten().map(|engine| &engine.describe().device) {
+        let is_it = |device: &&mut DeviceInfo| (&device.name, &device.pci, device.backend) == (&opened.name, &opened.pci, opened.backend);
+        devices.iter_mut().filter(is_it).for_each(|device| device.features.clone_from(&opened.features));
+    }
     drop(spinner);
     if args.json {
         let devices = devices.iter().map(DeviceReport::of).collect();

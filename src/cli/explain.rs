@@ -61,6 +61,9 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
         return Ok(Verdict::Good);
     }
     output::print(&format!("{selection}\nbatch {batch}, seq_len {seq_len}"))?;
+    for refused in selection.device.features.iter().filter(|feature| feature.contains("(not used: ")) {
+        output::print(refused)?;
+    }
     for lstm in lstms {
         output::print(&describe(lstm))?;
     }

@@ -45,6 +45,6 @@ pub enum Tuning {
 
 impl Options {
     pub(super) fn gpu(&self) -> GpuOptions {
-        GpuOptions { precision: self.precision, schedule: self.schedule, profile: self.profile }
+        GpuOptions { precision: self.precision, schedule: self.schedule, profile: self.profile, choice: self.choice }
     }
 }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn record(rows: usize, lanes: u32) -> Record {
-        let form = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: lanes });
+        let form = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: lanes, subgroups: false });
         let choice = Choice { schedule: Schedule::PerStep(form), input: form };
         let key = Key { lstm: "an LSTM".to_owned(), precision: Precision::Int8, rows, schedule: Some(ScheduleName::PerStep), checked_shaders: true };
         Record { key, date: "2026-02-28".to_owned(), choice, seq_len: 100, measured: vec![Measurement { choice, seconds: 1.25e-3, n: 7 }] }

@@ -388,8 +388,8 @@ mod tests {
 
     #[test]
     fn every_schedule_is_measured_and_no_more_than_a_dozen() {
-        let input = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: 1 });
-        let rows = |k_lanes| ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes });
+        let input = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: 1, subgroups: false });
+        let rows = |k_lanes| ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes, subgroups: false });
         let resident = ResidentForm { workgroup_size: 64, rows: 1, units: 1, k_lanes: 1, held: false };
         let mut schedules: Vec<Schedule> = (0..20).map(|k| Schedule::PerStep(rows(k))).collect();
         schedules.extend((0..5).map(|k| Schedule::Wavefront(rows(k))));

@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
-use crate::device::{DeviceInfo, DeviceUsage, Hardware};
+use crate::device::{DeviceInfo, DeviceUsage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::buffer::{Counters, DeviceBuffer};
-use crate::gpu::kernels::{Access, KERNELS, Kernel, KernelId};
-use crate::gpu::plan::{CostModel, DeviceProfile};
+use crate::gpu::kernels::{Access, Extension, KERNELS, Kernel, KernelId};
+use crate::gpu::plan::DeviceProfile;
+use crate::gpu::profile::profile;
 use crate::gpu::shader::Shader;
 use crate::gpu::specialise::{Key, Specialisation};
+use crate::gpu::trial::{EXTENSIONS, try_extension};
 
 /// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Activations of one call stay below this, where they can be split.
-const ACTIVATION_BYTES: u64 = 256 << 20;
 
 /// Large uploads go in pieces, because every write is staged in memory of its own until the next submit.
 const UPLOAD_BYTES: usize = 16 << 20;
@@ -60,13 +59,47 @@ struct KernelLayout {
 }
 
 impl GpuDevice {
-    /// Opens the adapter's device, with shaders that check what they do or trust the plan.
+    /// Opens the adapter's device, with shaders that check what they do or trust the plan. What optional hardware it has is tried first, and left
+    /// alone, with the reason among the device's features, where it does not compute what it should.
     pub(crate) async fn open(adapter: &Adapter, checked_shaders: bool) -> Result<Self> {
+        let mut refusals: Vec<(Extension, String)> = Vec::new();
+        loop {
+            let asked = |extension: &Extension| extension.is_listed(adapter) && refusals.iter().all(|(refused, _)| refused != extension);
+            let extensions: Vec<Extension> = EXTENSIONS.into_iter().filter(asked).collect();
+            let mut device = Self::open_with(adapter, checked_shaders, &extensions).await?;
+            let mut sound = true;
+            for extension in extensions {
+                if let Err(error) = try_extension(&mut device, adapter, extension).await {
+                    sound = !matches!(error.kind(), ErrorKind::DeviceLost | ErrorKind::Timeout);
+                    refusals.push((extension, crate::one_line(&error.to_string())));
+                    if !sound {
+                        break;
+                    }
+                }
+            }
+            if !sound {
+                // a device that does not survive the trial is opened anew, without what it was tried with
+                continue;
+            }
+            for (extension, why) in &refusals {
+                for feature in device.info.features.iter_mut().filter(|feature| *feature == extension.feature()) {
+                    *feature = format!("{} (not used: {why})", extension.feature());
+                }
+            }
+            // what the trials made is gone, and counts for nothing
+            (device.counters, device.pipelines) = Default::default();
+            return Ok(device);
+        }
+    }
+
+    async fn open_with(adapter: &Adapter, checked_shaders: bool, extensions: &[Extension]) -> Result<Self> {
         let limits = adapter.adapter.limits();
+        let optional = extensions.iter().fold(wgpu::Features::TIMESTAMP_QUERY, |features, extension| features | extension.wgpu_features());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("cellgate"),
-            required_features: adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.adapter.features() & optional,
             required_limits: limits.clone(),
+            experimental_features: if extensions.contains(&Extension::Matrices) { experimental() } else { wgpu::ExperimentalFeatures::disabled() },
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = adapter
@@ -302,6 +335,15 @@ impl GpuDevice {
     }
 }
 
+#[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu, and no adapter offers them otherwise")]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: what is experimental may have bugs that lead to undefined behaviour. Of all experimental features only cooperative matrices are asked
+    // for, where the adapter lists them, and used by `matrix_product.wgsl` alone, whose loads and stores lie within their bindings and
+    // workgroup memory by its own arithmetic: no kernel relies on checks there. What naga leaves out of its SPIR-V is said in that file, and a trial
+    // on every device that is opened shows whether it matters there.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}
+
 /// A buffer that is about to be mapped.
 pub(crate) struct Mapping(OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>);
 
@@ -352,74 +394,6 @@ fn storage_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
             min_binding_size: None,
         },
         count: None,
-    }
-}
-
-/// What plans may expect of the adapter. The rates are low on purpose: they bound how long a submit runs, not how fast it is.
-fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile {
-    let (flops_per_second, bytes_per_second, seconds_per_dispatch) = if info.is_software() { (8e9, 8e9, 20e-6) } else { (200e9, 20e9, 5e-6) };
-    DeviceProfile {
-        // kernels count elements in 32 bits, whatever the adapter could bind
-        max_binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(i32::MAX as u64),
-        // adapters that report more were seen to fail with it (tracel-ai/cubecl#1388)
-        max_workgroups: limits.max_compute_workgroups_per_dimension.min(65_535),
-        uniform_alignment: limits.min_uniform_buffer_offset_alignment,
-        activation_bytes: ACTIVATION_BYTES,
-        max_workgroup_threads: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
-        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        // a quarter of what a thread can have leaves room for sums and for a second workgroup; a software adapter's registers are its stack
-        held_words: if info.is_software() { 1024 } else { 64 },
-        sum_quads: if info.is_software() { 256 } else { 16 },
-        // llvmpipe's count over all loops of a thread; other software adapters have none, but nobody needs more on those either
-        max_loop_iterations: if info.is_software() { 65_535 } else { u64::MAX },
-        flops_per_second,
-        bytes_per_second,
-        seconds_per_dispatch,
-        seconds_per_submit: 0.05,
-        model: model(info.hardware),
-    }
-}
-
-/// Typical figures of a kind of hardware; `tune` replaces the guess by a measurement.
-fn model(hardware: Hardware) -> CostModel {
-    match hardware {
-        Hardware::Cpu => CostModel {
-            units: std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64),
-            // measured with llvmpipe: every read of a thread costs as much as 40 multiplications, whatever is read
-            unit_flops: 14e9,
-            unit_bytes: 1e12,
-            shared_bytes: 1e12,
-            dispatch_seconds: 25e-6,
-            barrier_seconds: 4e-6,
-            load_seconds: 0.0,
-            read_seconds: 4.9e-9,
-            least_busy: 1.0,
-            cell_seconds: 30e-9,
-        },
-        Hardware::Integrated => CostModel {
-            units: 12.0,
-            unit_flops: 100e9,
-            unit_bytes: 30e9,
-            shared_bytes: 200e9,
-            dispatch_seconds: 6e-6,
-            barrier_seconds: 100e-9,
-            load_seconds: 500e-9,
-            read_seconds: 140e-12,
-            least_busy: 0.0,
-            cell_seconds: 300e-12,
-        },
-        _ => CostModel {
-            units: 60.0,
-            unit_flops: 200e9,
-            unit_bytes: 60e9,
-            shared_bytes: 2e12,
-            dispatch_seconds: 4e-6,
-            barrier_seconds: 60e-9,
-            load_seconds: 400e-9,
-            read_seconds: 70e-12,
-            least_busy: 0.0,
-            cell_seconds: 150e-12,
-        },
     }
 }
 

@@ -13,6 +13,9 @@ pub struct RowForm {
     pub rows: u32,
     /// threads that share a sum
     pub k_lanes: u32,
+    /// whether they add up within subgroups first
+    #[serde(default)]
+    pub subgroups: bool,
 }
 
 /// `tile_product.wgsl`: many rows, a tile of rows and output quads a thread.
@@ -28,6 +31,23 @@ pub struct TileForm {
     pub units: u32,
 }
 
+/// `matrix_product.wgsl`: many rows, by cooperative matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MatrixForm {
+    /// rows, columns and depth of a matrix: 8 or 16
+    pub size: u32,
+    /// matrices of a subgroup along the rows
+    pub row_tiles: u32,
+    /// and along the columns, which are four to an output quad
+    pub column_tiles: u32,
+    /// subgroups of a workgroup along the rows
+    pub row_chunks: u32,
+    /// and along the columns
+    pub column_chunks: u32,
+    /// threads of a subgroup at most; where they are fewer, a workgroup has more subgroups than it needs
+    pub subgroup_threads: u32,
+}
+
 /// How a step's products are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProductForm {
@@ -35,6 +55,8 @@ pub enum ProductForm {
     Rows(RowForm),
     /// for many rows
     Tile(TileForm),
+    /// for many rows, with f16 weights, where the adapter has cooperative matrices
+    Matrix(MatrixForm),
 }
 
 /// `resident.wgsl`: all units of some rows, for many steps.
@@ -96,12 +118,39 @@ impl TileForm {
     }
 }
 
+impl MatrixForm {
+    /// Depth of a tile of the rows in workgroup memory.
+    pub const K_TILE: u32 = 32;
+
+    /// Threads of a workgroup.
+    pub fn workgroup_size(self) -> u32 {
+        self.row_chunks * self.column_chunks * self.subgroup_threads
+    }
+
+    /// Rows of a workgroup.
+    pub fn group_rows(self) -> u32 {
+        self.row_chunks * self.row_tiles * self.size
+    }
+
+    /// Columns of a workgroup, four to an output quad.
+    pub fn group_columns(self) -> u32 {
+        self.column_chunks * self.column_tiles * self.size
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn shared_bytes(self) -> u32 {
+        let (rows, columns) = (self.group_rows(), self.group_columns());
+        2 * rows * (Self::K_TILE + 8) + 2 * Self::K_TILE * (columns + 8) + 4 * rows * (columns + 4)
+    }
+}
+
 impl ProductForm {
     /// Threads of a workgroup.
     pub fn workgroup_size(self) -> u32 {
         match self {
             Self::Rows(form) => form.workgroup_size,
             Self::Tile(form) => form.workgroup_size(),
+            Self::Matrix(form) => form.workgroup_size(),
         }
     }
 
@@ -110,6 +159,7 @@ impl ProductForm {
         match self {
             Self::Rows(form) => (form.rows, form.group_outputs()),
             Self::Tile(form) => (form.group_rows(), form.group_outputs()),
+            Self::Matrix(form) => (form.group_rows(), form.group_columns() / 4),
         }
     }
 }
@@ -192,8 +242,12 @@ impl fmt::Display for ScheduleName {
 impl fmt::Display for ProductForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rows(RowForm { workgroup_size, rows, k_lanes }) => write!(f, "rows {rows}, {k_lanes} of {workgroup_size} threads a sum"),
+            Self::Rows(RowForm { workgroup_size, rows, k_lanes, subgroups }) => {
+                let how = if *subgroups { ", by subgroups" } else { "" };
+                write!(f, "rows {rows}, {k_lanes} of {workgroup_size} threads a sum{how}")
+            }
             Self::Tile(form) => form.fmt(f),
+            Self::Matrix(form) => form.fmt(f),
         }
     }
 }
@@ -202,6 +256,13 @@ impl fmt::Display for TileForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rows, units) = (self.row_quads * 4, self.units);
         write!(f, "tile {} x {}, {rows} x {units} a thread", self.group_rows(), self.group_outputs())
+    }
+}
+
+impl fmt::Display for MatrixForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (size, rows, columns) = (self.size, self.row_tiles, self.column_tiles);
+        write!(f, "matrices of {size} x {size}, {} x {}, {rows} x {columns} a subgroup", self.group_rows(), self.group_columns() / 4)
     }
 }
 

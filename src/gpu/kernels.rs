@@ -1,8 +1,9 @@
 //! The kernels, as plain data: their parts, parameters, bindings and overrides. `tests/shader_contract` holds the shaders to it.
 
-use bytemuck::{Pod, Zeroable};
-
+use crate::gpu::form::{ProductForm, RowForm};
 use crate::network::Precision;
+
+pub use crate::gpu::params::{InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, ResidentParams, StepParams};
 
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,12 +12,20 @@ pub enum KernelId {
     InputGates,
     /// `shaders/input_gates.wgsl` for few rows
     InputGatesRows,
+    /// the same with sums by subgroups
+    InputGatesSubgroups,
+    /// `shaders/input_gates.wgsl` by cooperative matrices
+    InputGatesMatrix,
     /// `shaders/norm_gates.wgsl`
     NormGates,
     /// `shaders/step.wgsl` for few rows
     Step,
+    /// the same with sums by subgroups
+    StepSubgroups,
     /// `shaders/step.wgsl` for many rows
     StepTile,
+    /// `shaders/step.wgsl` by cooperative matrices
+    StepMatrix,
     /// `shaders/resident.wgsl` with weights read in every step
     Resident,
     /// `shaders/resident.wgsl` with weights in registers
@@ -25,8 +34,12 @@ pub enum KernelId {
     NormCell,
     /// `shaders/project.wgsl` for few rows
     Project,
+    /// the same with sums by subgroups
+    ProjectSubgroups,
     /// `shaders/project.wgsl` for many rows
     ProjectTile,
+    /// `shaders/project.wgsl` by cooperative matrices
+    ProjectMatrix,
 }
 
 /// A file of `shaders/`.
@@ -82,6 +95,26 @@ pub struct Binding {
     pub access: Access,
 }
 
+/// What a kernel needs of the adapter that not all of them have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// sums over subgroups
+    Subgroups,
+    /// cooperative matrices of f16 with sums in f32, f16 in buffers and workgroup memory, and subgroups
+    Matrices,
+}
+
+impl Extension {
+    /// What a text that uses it starts with.
+    pub fn directives(self) -> &'static [&'static str] {
+        match self {
+            // naga has the builtins without the directive, and refuses the directive
+            Self::Subgroups => &[],
+            Self::Matrices => &["enable f16;", "enable wgpu_cooperative_matrix;"],
+        }
+    }
+}
+
 /// A row of the kernel table.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
@@ -107,63 +140,6 @@ pub struct Kernel {
     pub overrides: &'static [&'static [&'static str]],
 }
 
-/// Declares a uniform struct together with the list of its members, which the contract test compares with the shader's.
-macro_rules! params {
-    ($(#[$doc:meta])* $name:ident { $($field:ident,)* }) => {
-        $(#[$doc])*
-        #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
-        pub struct $name {
-            $(#[allow(missing_docs, reason = "the shader's struct of the same name explains its members")] pub $field: u32,)*
-        }
-
-        impl $name {
-            const FIELDS: &'static [(&'static str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field)),)*];
-        }
-    };
-}
-
-params! {
-    /// Uniforms of `input_gates.wgsl`.
-    InputGatesParams {
-        num_rows, batch, input_size, hidden_size, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_stride, gates_low_offset, x_row, x_row_stride, _pad0, _pad1, _pad2,
-    }
-}
-params! {
-    /// Uniforms of `norm_gates.wgsl`.
-    NormGatesParams { num_rows, hidden_size, gates_stride, vectors_base, vectors_slot, vectors_stride, _pad0, _pad1, }
-}
-params! {
-    /// Uniforms of `step.wgsl`.
-    StepParams {
-        batch, hidden_size, out_size, y_size, weight_base, weight_stride, concat_base, concat_stride,
-        vectors_base, vectors_slot, vectors_stride, hoisted, gates_base, gates_stride, gates_low_offset, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell, out_base, _pad0,
-    }
-}
-params! {
-    /// Uniforms of `resident.wgsl`.
-    ResidentParams {
-        batch, hidden_size, y_size, num_steps, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_base, gates_stride, t, t_stride, t_step, t_step_stride, h_len, slot, next_slot, cell, _pad0,
-    }
-}
-params! {
-    /// Uniforms of `norm_cell.wgsl`.
-    NormCellParams {
-        batch, hidden_size, out_size, y_size, vectors_base, vectors_slot, vectors_stride, gates_base, gates_stride, t, t_stride,
-        h_len, slot, cell, gates_h_base, cell_out_base,
-    }
-}
-params! {
-    /// Uniforms of `project.wgsl`.
-    ProjectParams {
-        batch, hidden_size, proj_size, y_size, weight_base, weight_stride, scale_base, scale_stride, cell_out_base, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell,
-    }
-}
-
 macro_rules! part {
     ($file:literal) => {
         Part { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
@@ -183,6 +159,8 @@ pub const WEIGHTS: &[(Precision, Part)] = &[
     (Precision::Int8, part!("shared/weights_int8.wgsl")),
 ];
 
+/// The part that reads f16 weights as cooperative matrices do.
+const MATRIX_WEIGHTS: PartSlot = file!("shared/weights_matrix.wgsl");
 /// The parts that compute a cell.
 pub const CELLS: &[(CellText, &[Part])] = &[
     (
@@ -233,7 +211,8 @@ const ACTIVATIONS: &[&str] = &[
     "GATE_1", "GATE_ALPHA_1", "GATE_BETA_1", "CANDIDATE_1", "CANDIDATE_ALPHA_1", "CANDIDATE_BETA_1", "OUTPUT_1", "OUTPUT_ALPHA_1", "OUTPUT_BETA_1",
 ];
 
-/// Constants of `shared/row_product.wgsl` and of `shared/tile_product.wgsl`.
+/// Constants of `shared/matrix_product.wgsl`, `shared/row_product.wgsl` and `shared/tile_product.wgsl`.
+const MATRIX_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "SIZE", "K_STEPS", "ROW_TILES", "COLUMN_TILES", "ROW_CHUNKS", "COLUMN_CHUNKS"];
 const ROW_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "K_LANES", "ROWS", "LOW_LEN"];
 const TILE_PRODUCT: &[&str] = &["WORKGROUP_SIZE", "ROW_THREADS", "UNIT_THREADS", "ROW_QUADS", "UNITS", "LOW_LEN"];
 
@@ -246,26 +225,26 @@ const RESIDENT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), 
 const PROJECT_BINDINGS: &[Binding] = &[read(1, "weights"), read(2, "vectors"), read(3, "scratch"), read(4, "lens"), write(5, "y"), STATE];
 
 macro_rules! input_parts {
-    ($product:literal) => {
+    ($weights:expr, $($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
-            PartSlot::Weights,
+            $weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
-            file!($product),
+            $(file!($product),)+
             file!("input_gates.wgsl"),
         ]
     };
 }
 
 macro_rules! step_parts {
-    ($product:literal) => {
+    ($weights:expr, $($product:literal),+) => {
         &[
             file!("shared/two_float.wgsl"),
-            PartSlot::Weights,
+            $weights,
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
-            file!($product),
+            $(file!($product),)+
             PartSlot::Cell,
             file!("step.wgsl"),
         ]
@@ -273,8 +252,8 @@ macro_rules! step_parts {
 }
 
 macro_rules! project_parts {
-    ($product:literal) => {
-        &[file!("shared/two_float.wgsl"), PartSlot::Weights, file!("shared/product.wgsl"), file!($product), file!("project.wgsl")]
+    ($weights:expr, $($product:literal),+) => {
+        &[file!("shared/two_float.wgsl"), $weights, file!("shared/product.wgsl"), $(file!($product),)+ file!("project.wgsl")]
     };
 }
 
@@ -284,32 +263,86 @@ macro_rules! resident_parts {
     };
 }
 
+/// `input_gates.wgsl` with one of the products.
+const fn input_gates(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "input_gates",
+        parts,
+        constants,
+        params_name: "InputGatesParams",
+        params: InputGatesParams::FIELDS,
+        params_size: size_of::<InputGatesParams>(),
+        bindings: INPUT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
+    }
+}
+
+/// `step.wgsl` with one of the products.
+const fn step(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "step",
+        parts,
+        constants,
+        params_name: "StepParams",
+        params: StepParams::FIELDS,
+        params_size: size_of::<StepParams>(),
+        bindings: STEP_BINDINGS,
+        overrides: STEP_OVERRIDES,
+    }
+}
+
+/// `resident.wgsl` with weights read in one of the two ways.
+const fn resident(id: KernelId, name: &'static str, parts: &'static [PartSlot]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "resident",
+        parts,
+        constants: RESIDENT_CONSTANTS,
+        params_name: "ResidentParams",
+        params: ResidentParams::FIELDS,
+        params_size: size_of::<ResidentParams>(),
+        bindings: RESIDENT_BINDINGS,
+        overrides: &[&["RAGGED"], CELL],
+    }
+}
+
+/// `project.wgsl` with one of the products.
+const fn project(id: KernelId, name: &'static str, parts: &'static [PartSlot], constants: &'static [&'static str]) -> Kernel {
+    Kernel {
+        id,
+        name,
+        entry: "project",
+        parts,
+        constants,
+        params_name: "ProjectParams",
+        params: ProjectParams::FIELDS,
+        params_size: size_of::<ProjectParams>(),
+        bindings: PROJECT_BINDINGS,
+        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
+    }
+}
+
 /// Every kernel there is.
 pub const KERNELS: &[Kernel] = &[
-    Kernel {
-        id: KernelId::InputGates,
-        name: "input_gates",
-        entry: "input_gates",
-        parts: input_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "InputGatesParams",
-        params: InputGatesParams::FIELDS,
-        params_size: size_of::<InputGatesParams>(),
-        bindings: INPUT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
-    },
-    Kernel {
-        id: KernelId::InputGatesRows,
-        name: "input_gates_rows",
-        entry: "input_gates",
-        parts: input_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "InputGatesParams",
-        params: InputGatesParams::FIELDS,
-        params_size: size_of::<InputGatesParams>(),
-        bindings: INPUT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "HAS_BIAS"]],
-    },
+    input_gates(KernelId::InputGates, "input_gates", input_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    input_gates(
+        KernelId::InputGatesRows,
+        "input_gates_rows",
+        input_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    input_gates(
+        KernelId::InputGatesSubgroups,
+        "input_gates_subgroups",
+        input_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    input_gates(KernelId::InputGatesMatrix, "input_gates_matrix", input_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
     Kernel {
         id: KernelId::NormGates,
         name: "norm_gates",
@@ -322,54 +355,17 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), write(3, "gates_x")],
         overrides: &[&["EPSILON"]],
     },
-    Kernel {
-        id: KernelId::Step,
-        name: "step",
-        entry: "step",
-        parts: step_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "StepParams",
-        params: StepParams::FIELDS,
-        params_size: size_of::<StepParams>(),
-        bindings: STEP_BINDINGS,
-        overrides: STEP_OVERRIDES,
-    },
-    Kernel {
-        id: KernelId::StepTile,
-        name: "step_tile",
-        entry: "step",
-        parts: step_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "StepParams",
-        params: StepParams::FIELDS,
-        params_size: size_of::<StepParams>(),
-        bindings: STEP_BINDINGS,
-        overrides: STEP_OVERRIDES,
-    },
-    Kernel {
-        id: KernelId::Resident,
-        name: "resident",
-        entry: "resident",
-        parts: resident_parts!("shared/streamed_weights.wgsl"),
-        constants: RESIDENT_CONSTANTS,
-        params_name: "ResidentParams",
-        params: ResidentParams::FIELDS,
-        params_size: size_of::<ResidentParams>(),
-        bindings: RESIDENT_BINDINGS,
-        overrides: &[&["RAGGED"], CELL],
-    },
-    Kernel {
-        id: KernelId::ResidentHeld,
-        name: "resident_held",
-        entry: "resident",
-        parts: resident_parts!("shared/held_weights.wgsl"),
-        constants: RESIDENT_CONSTANTS,
-        params_name: "ResidentParams",
-        params: ResidentParams::FIELDS,
-        params_size: size_of::<ResidentParams>(),
-        bindings: RESIDENT_BINDINGS,
-        overrides: &[&["RAGGED"], CELL],
-    },
+    step(KernelId::Step, "step", step_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    step(
+        KernelId::StepSubgroups,
+        "step_subgroups",
+        step_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    step(KernelId::StepTile, "step_tile", step_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    step(KernelId::StepMatrix, "step_matrix", step_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
+    resident(KernelId::Resident, "resident", resident_parts!("shared/streamed_weights.wgsl")),
+    resident(KernelId::ResidentHeld, "resident_held", resident_parts!("shared/held_weights.wgsl")),
     Kernel {
         id: KernelId::NormCell,
         name: "norm_cell",
@@ -388,30 +384,15 @@ pub const KERNELS: &[Kernel] = &[
         bindings: &[read(2, "vectors"), read(3, "gates_x"), read(4, "lens"), write(5, "scratch"), write(6, "y"), STATE],
         overrides: &[&["RAGGED", "PROJECTED", "EPSILON"], CELL],
     },
-    Kernel {
-        id: KernelId::Project,
-        name: "project",
-        entry: "project",
-        parts: project_parts!("shared/row_product.wgsl"),
-        constants: ROW_PRODUCT,
-        params_name: "ProjectParams",
-        params: ProjectParams::FIELDS,
-        params_size: size_of::<ProjectParams>(),
-        bindings: PROJECT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
-    },
-    Kernel {
-        id: KernelId::ProjectTile,
-        name: "project_tile",
-        entry: "project",
-        parts: project_parts!("shared/tile_product.wgsl"),
-        constants: TILE_PRODUCT,
-        params_name: "ProjectParams",
-        params: ProjectParams::FIELDS,
-        params_size: size_of::<ProjectParams>(),
-        bindings: PROJECT_BINDINGS,
-        overrides: &[&["PAIRS", "RAGGED", "PROJ_CLIP"]],
-    },
+    project(KernelId::Project, "project", project_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/lane_sums.wgsl"), ROW_PRODUCT),
+    project(
+        KernelId::ProjectSubgroups,
+        "project_subgroups",
+        project_parts!(PartSlot::Weights, "shared/row_product.wgsl", "shared/subgroup_sums.wgsl"),
+        ROW_PRODUCT,
+    ),
+    project(KernelId::ProjectTile, "project_tile", project_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
+    project(KernelId::ProjectMatrix, "project_matrix", project_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
 ];
 
 impl Kernel {
@@ -420,9 +401,18 @@ impl Kernel {
         self.bindings.iter().any(|binding| binding.group == STATE.group)
     }
 
+    /// What it needs beside the least that WebGPU promises.
+    pub fn extension(&self) -> Option<Extension> {
+        let has = |file: &str| self.parts.iter().any(|slot| matches!(slot, PartSlot::File(part) if part.file == file));
+        if has("shared/matrix_product.wgsl") {
+            return Some(Extension::Matrices);
+        }
+        has("shared/subgroup_sums.wgsl").then_some(Extension::Subgroups)
+    }
+
     /// Whether it reads packed weights.
     pub fn reads_weights(&self) -> bool {
-        self.parts.contains(&PartSlot::Weights)
+        self.bindings.iter().any(|binding| binding.name == "weights")
     }
 
     /// Whether it computes cells.
@@ -451,6 +441,36 @@ impl Kernel {
 }
 
 impl KernelId {
+    /// `input_gates.wgsl` with the product of this form.
+    pub fn input_gates(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::InputGatesRows,
+            ProductForm::Rows(_) => Self::InputGatesSubgroups,
+            ProductForm::Tile(_) => Self::InputGates,
+            ProductForm::Matrix(_) => Self::InputGatesMatrix,
+        }
+    }
+
+    /// `step.wgsl` with the product of this form.
+    pub fn step(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Step,
+            ProductForm::Rows(_) => Self::StepSubgroups,
+            ProductForm::Tile(_) => Self::StepTile,
+            ProductForm::Matrix(_) => Self::StepMatrix,
+        }
+    }
+
+    /// `project.wgsl` with the product of this form.
+    pub fn project(form: ProductForm) -> Self {
+        match form {
+            ProductForm::Rows(RowForm { subgroups: false, .. }) => Self::Project,
+            ProductForm::Rows(_) => Self::ProjectSubgroups,
+            ProductForm::Tile(_) => Self::ProjectTile,
+            ProductForm::Matrix(_) => Self::ProjectMatrix,
+        }
+    }
+
     /// The kernel's row in the table.
     pub fn kernel(self) -> &'static Kernel {
         KERNELS.iter().find(|kernel| kernel.id == self).expect("every kernel has a row in the table")

@@ -36,6 +36,8 @@ pub(crate) struct GpuOptions {
     pub(crate) schedule: Option<ScheduleName>,
     /// whether calls are timed by the device as well
     pub(crate) profile: bool,
+    /// what the stack will be built to, if that is known
+    pub(crate) choice: Option<Choice>,
 }
 
 /// A stack, ready to run.
@@ -83,7 +85,9 @@ impl GpuLstm {
     /// Packs the weights of `lstm`, and sees that the options suit it.
     pub(crate) fn check(device: &GpuDevice, lstm: &Lstm, options: GpuOptions) -> Result<PackedWeights> {
         let packed = pack(lstm, options.precision, device.profile.max_binding_bytes)?;
-        match options.schedule.and_then(|name| plan::refusal(name, lstm.config(), &packed.layout, &device.profile)) {
+        let refusal = options.schedule.and_then(|name| plan::refusal(name, lstm.config(), &packed.layout, &device.profile));
+        let misfit = || options.choice.and_then(|choice| plan::misfit(choice, lstm.config(), &packed.layout, &device.profile));
+        match refusal.or_else(misfit) {
             Some(refusal) => Err(Error::config(refusal.to_string())),
             None => Ok(packed),
         }

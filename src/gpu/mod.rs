@@ -10,13 +10,16 @@ pub mod form;
 pub mod kernels;
 mod lstm;
 pub mod pack;
+mod params;
 pub mod plan;
 mod prepared;
+mod profile;
 pub mod shader;
 pub mod specialise;
 mod state;
 mod timer;
 mod transfer;
+mod trial;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use device::{GpuDevice, Wait};

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! stands for its body, once for every value from 0 to ROWS - 1, with `$r` replaced by the value. ROWS is a number or one of the
-//! specialisation's constants, which the text also has as `const ROWS: u32`. Such loops nest.
+//! specialisation's constants, which the text also has as `const ROWS: u32`. Such loops nest. A constant's value is written as `$ROWS` where
+//! WGSL takes no constant, as in the name of a type.
 
-use crate::gpu::kernels::Part;
+use crate::gpu::kernels::{Extension, Part};
 use crate::gpu::specialise::Specialisation;
 
 /// A specialisation's WGSL text.
@@ -33,12 +34,14 @@ impl Shader {
     /// If a part's loops do not match or name no constant, which the tests rule out.
     pub fn new(specialisation: &Specialisation) -> Self {
         let mut shader = Self { source: String::new(), origins: Vec::new() };
+        let directives = specialisation.kernel.kernel().extension().map_or(&[][..], Extension::directives);
+        directives.iter().for_each(|directive| shader.push(directive, (CONSTANTS, 1)));
         for (number, (name, value)) in specialisation.constants.iter().enumerate() {
             shader.push(&format!("const {name}: u32 = {value}u;"), (CONSTANTS, number + 1));
         }
         for Part { file, text } in specialisation.parts() {
             let lines: Vec<(usize, &str)> = (1..).zip(text.lines()).collect();
-            shader.unroll(file, &lines, &specialisation.constants, &[]);
+            shader.unroll(file, &lines, &specialisation.constants, &specialisation.constants);
         }
         shader
     }

@@ -1,6 +1,6 @@
 //! Which specialisation of each kernel an LSTM needs: its text's constants and the values of its overrides.
 
-use crate::gpu::form::{ProductForm, ResidentForm, RowForm, TileForm};
+use crate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, TileForm};
 use crate::gpu::kernels::{CellText, KernelId, Part};
 use crate::network::{Activation, CellActivations, LstmConfig, Precision};
 
@@ -83,7 +83,7 @@ impl Specialisation {
 fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
     match form {
         Form::Only => (name == "WORKGROUP_SIZE").then_some(WORKGROUP_SIZE),
-        Form::Product(ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes })) => match name {
+        Form::Product(ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes, .. })) => match name {
             "WORKGROUP_SIZE" => Some(workgroup_size),
             "ROWS" => Some(rows),
             "K_LANES" => Some(k_lanes),
@@ -91,6 +91,7 @@ fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
             _ => None,
         },
         Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile, sums_pairs(config)),
+        Form::Product(ProductForm::Matrix(form)) => matrix_constant(name, form),
         Form::Resident(form) => {
             let inputs = u32::try_from(form.inputs(config.hidden_size)).ok()?;
             match name {
@@ -116,6 +117,19 @@ fn tile_constant(name: &str, tile: TileForm, pairs: bool) -> Option<u32> {
         "UNITS" => Some(tile.units),
         // two rows of every output at a time
         "LOW_LEN" => Some(if pairs { 2 * tile.units * tile.workgroup_size() } else { 1 }),
+        _ => None,
+    }
+}
+
+fn matrix_constant(name: &str, form: MatrixForm) -> Option<u32> {
+    match name {
+        "WORKGROUP_SIZE" => Some(form.workgroup_size()),
+        "SIZE" => Some(form.size),
+        "K_STEPS" => Some(MatrixForm::K_TILE / form.size),
+        "ROW_TILES" => Some(form.row_tiles),
+        "COLUMN_TILES" => Some(form.column_tiles),
+        "ROW_CHUNKS" => Some(form.row_chunks),
+        "COLUMN_CHUNKS" => Some(form.column_chunks),
         _ => None,
     }
 }

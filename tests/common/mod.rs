@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use cellgate::compare::Tolerance;
+use cellgate::gpu::form::{Choice, ProductForm, RowForm, Schedule};
 use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, ScheduleName, Tensor, Tuning};
 use libtest_mimic::{Failed, Trial};
 
@@ -48,7 +49,7 @@ thread_local! {
 /// Options of the trial that runs on this thread, as far as they suit the network on the engine.
 pub fn options(engine: &Engine, network: &Network) -> Options {
     let options = OPTIONS.with_borrow(Clone::clone);
-    if engine.check(network, &options).is_ok() { options } else { Options { schedule: None, ..options } }
+    if engine.check(network, &options).is_ok() { options } else { Options { schedule: None, choice: None, ..options } }
 }
 
 /// Whether a GPU must be tested: then nothing about it may be ignored.
@@ -92,16 +93,36 @@ pub fn gpus_by_schedule() -> Vec<TestDevice> {
     first.iter().flat_map(|gpu| ScheduleName::ALL.map(|name| to(gpu, name))).collect()
 }
 
-/// A trial on a device for a network; it is ignored, visibly, where the device's schedule does not suit the network.
+/// The first GPU once more for every form of a product that candidates of the cases at hand may never be the cheapest of.
+pub fn gpus_by_form() -> Vec<TestDevice> {
+    let first = gpus().into_iter().next().filter(|gpu| gpu.engine.is_some());
+    let rows = |k_lanes, subgroups| ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes, subgroups });
+    let forms = [("lanes", rows(16, false)), ("subgroups", rows(16, true)), ("subgroups-of-two", rows(2, true))];
+    let to = |gpu: &TestDevice, (name, form): (&str, ProductForm)| TestDevice {
+        name: format!("{}/{name}", gpu.name),
+        options: Options { choice: Some(Choice { schedule: Schedule::PerStep(form), input: form }), ..Options::default() },
+        ..gpu.clone()
+    };
+    first.iter().flat_map(|gpu| forms.map(|form| to(gpu, form))).collect()
+}
+
+impl TestDevice {
+    /// Whether its trials have a schedule or a form of their own, which may not suit every network.
+    pub fn is_choosy(&self) -> bool {
+        self.options.schedule.is_some() || self.options.choice.is_some()
+    }
+}
+
+/// A trial on a device for a network; it is ignored, visibly, where the device's schedule or form does not suit the network.
 pub fn suited_trial(
     device: &TestDevice,
     name: &str,
     network: Option<&Network>,
     run: impl FnOnce(&Engine) -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    let refusal = match (&device.engine, network, device.options.schedule) {
-        (Some(_), Some(network), Some(_)) if network.lstms().any(|(_, lstm)| lstm.is_none()) => Some("its weights come with the call".to_owned()),
-        (Some(engine), Some(network), Some(_)) => engine.check(network, &device.options).err().map(|error| error.to_string()),
+    let refusal = match (&device.engine, network, device.is_choosy()) {
+        (Some(_), Some(network), true) if network.lstms().any(|(_, lstm)| lstm.is_none()) => Some("its weights come with the call".to_owned()),
+        (Some(engine), Some(network), true) => engine.check(network, &device.options).err().map(|error| error.to_string()),
         _ => None,
     };
     if let Some(refusal) = refusal {

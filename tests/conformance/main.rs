@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use cellgate::{DeviceChoice, Engine};
 use common::call::{Call, Results, same_bits};
-use common::{TestDevice, by_model, gpus, gpus_by_schedule, suited_trial, trial};
+use common::{TestDevice, by_model, gpus, gpus_by_form, gpus_by_schedule, suited_trial, trial};
 use libtest_mimic::{Arguments, Failed, Trial};
 use ndarray::Axis;
 use proptest::strategy::ValueTree;
@@ -39,7 +39,7 @@ struct Tally {
     worst: BTreeMap<&'static str, (f64, String)>,
 }
 
-/// Random cases for each schedule in the normal mode.
+/// Random cases for each schedule and form in the normal mode.
 const SCHEDULED: u64 = 30;
 
 type Tallies = Arc<Mutex<BTreeMap<String, Tally>>>;
@@ -68,6 +68,7 @@ fn main() {
     let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
     devices.extend(gpus_by_schedule());
+    devices.extend(gpus_by_form());
 
     let mut cases: Vec<(String, Option<u64>, Arc<Case>)> = Vec::new();
     for (name, spec) in fixed::specs(long) {
@@ -91,13 +92,13 @@ fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     for (name, number, device_case) in &cases {
         for device in &devices {
-            // every kernel has every variant in its first cases; the schedules that are asked for run the others in the long mode
-            if device.options.schedule.is_some() && number.is_some_and(|number| number >= SCHEDULED && !long) {
+            // every kernel has every variant in its first cases; the schedules and forms that are asked for run the others in the long mode
+            if device.is_choosy() && number.is_some_and(|number| number >= SCHEDULED && !long) {
                 continue;
             }
             let (case, number, reference, tallies) = (Arc::clone(device_case), *number, reference.clone(), Arc::clone(&tallies));
             let (device_name, case_name) = (device.name.clone(), name.clone());
-            let network = device.options.schedule.and_then(|_| device_case.spec.call().network().ok());
+            let network = device.is_choosy().then(|| device_case.spec.call().network().ok()).flatten();
             trials.push(suited_trial(device, name, network.as_ref(), move |engine| {
                 let verdict = case.run(engine, &reference).map_err(|error| explain(error, number, &case, engine, &reference, size))?;
                 record(&tallies, device_name, case_name, verdict);

@@ -5,8 +5,8 @@ mod interface;
 mod translate;
 
 use cellgate::LstmConfig;
-use cellgate::gpu::form::{ProductForm, ResidentForm, RowForm};
-use cellgate::gpu::kernels::{Kernel, KernelId};
+use cellgate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm};
+use cellgate::gpu::kernels::{Extension, Kernel, KernelId};
 use cellgate::gpu::plan::TILES;
 use cellgate::gpu::shader::Shader;
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
@@ -15,14 +15,34 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 /// What every WebGPU implementation has: nothing optional.
 const WEB_BASELINE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
+/// What a kernel may use.
+fn capabilities(kernel: &Kernel) -> Capabilities {
+    match kernel.extension() {
+        None => WEB_BASELINE,
+        Some(Extension::Subgroups) => WEB_BASELINE | Capabilities::SUBGROUP,
+        Some(Extension::Matrices) => WEB_BASELINE | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX,
+    }
+}
+
 /// A form that the kernel can be built in.
 fn a_form(kernel: KernelId) -> Form {
     let resident = ResidentForm { workgroup_size: 32, rows: 4, units: 1, k_lanes: 4, held: kernel == KernelId::ResidentHeld };
     match kernel {
         KernelId::NormGates | KernelId::NormCell => Form::Only,
         KernelId::InputGatesRows | KernelId::Step | KernelId::Project => {
-            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4 }))
+            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: false }))
         }
+        KernelId::InputGatesSubgroups | KernelId::StepSubgroups | KernelId::ProjectSubgroups => {
+            Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: true }))
+        }
+        KernelId::InputGatesMatrix | KernelId::StepMatrix | KernelId::ProjectMatrix => Form::Product(ProductForm::Matrix(MatrixForm {
+            size: 16,
+            row_tiles: 1,
+            column_tiles: 2,
+            row_chunks: 2,
+            column_chunks: 2,
+            subgroup_threads: 32,
+        })),
         KernelId::InputGates | KernelId::StepTile | KernelId::ProjectTile => Form::Product(ProductForm::Tile(TILES[0])),
         KernelId::Resident | KernelId::ResidentHeld => Form::Resident(resident),
     }
@@ -45,11 +65,11 @@ impl Parsed {
     fn of(specialisation: &Specialisation) -> Result<Self, String> {
         let kernel = specialisation.kernel.kernel();
         let source = Shader::new(specialisation).source;
-        let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: WEB_BASELINE };
+        let options = naga::front::wgsl::Options { parse_doc_comments: false, capabilities: capabilities(kernel) };
         let module = naga::front::wgsl::Frontend::new_with_options(options)
             .parse(&source)
             .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
-        let info = Validator::new(ValidationFlags::all(), WEB_BASELINE)
+        let info = Validator::new(ValidationFlags::all(), capabilities(kernel))
             .validate(&module)
             .map_err(|error| format!("{}: {}", kernel.name, error.emit_to_string(&source)))?;
         Ok(Self { kernel, module, info })

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cellgate::gpu::form::{ProductForm, Schedule};
-use cellgate::gpu::kernels::{CellText, KERNELS, KernelId};
+use cellgate::gpu::form::Schedule;
+use cellgate::gpu::kernels::{CellText, Extension, KERNELS, KernelId};
 use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
 use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
@@ -20,6 +20,9 @@ use super::{Parsed, a_form};
 /// The least that WebGPU promises.
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
 const MAX_WORKGROUP_THREADS: u32 = 256;
+
+/// Workgroup memory of every adapter known that has cooperative matrices.
+const MAX_MATRIX_BYTES: u32 = 32_768;
 
 /// Every option of [`LstmConfig`] that a kernel sees, alone and together.
 fn variants() -> Vec<LstmConfig> {
@@ -100,19 +103,20 @@ fn forms() -> BTreeMap<String, (KernelId, Form, LstmConfig, Precision)> {
                 PackedLayer { weight_ih: Region::default(), weight_hh: Region::default(), weight_hr: Region::default(), joined: true, vectors: 0 };
             let layout = PackedLayout { precision, layers: vec![lone; 2] };
             for batch in [1, 7, 500] {
-                for choice in candidates(&config, &layout, batch, None, &least()) {
+                let choices = devices().into_iter().flat_map(|device| candidates(&config, &layout, batch, None, &device));
+                for choice in choices {
                     let mut add = |kernel: KernelId, form: Form| {
                         let key = format!("{kernel:?} {form:?} {precision} {}", if matches!(form, Form::Resident(_)) { hidden_size } else { 0 });
                         forms.insert(key, (kernel, form, config.clone(), precision));
                     };
-                    let rows = matches!(choice.input, ProductForm::Rows(_));
-                    add(if rows { KernelId::InputGatesRows } else { KernelId::InputGates }, Form::Product(choice.input));
+                    add(KernelId::input_gates(choice.input), Form::Product(choice.input));
                     match choice.schedule {
                         Schedule::PerStep(form) | Schedule::Wavefront(form) => {
-                            let rows = matches!(form, ProductForm::Rows(_));
-                            add(if rows { KernelId::Step } else { KernelId::StepTile }, Form::Product(form));
-                            add(if rows { KernelId::Project } else { KernelId::ProjectTile }, Form::Product(form));
+                            add(KernelId::step(form), Form::Product(form));
+                            add(KernelId::project(form), Form::Product(form));
                         }
+                        // what has the memory of a device with matrices is not for others
+                        Schedule::Resident(form) if form.shared_bytes(hidden_size) > MAX_WORKGROUP_BYTES as usize => {}
                         Schedule::Resident(form) => add(if form.held { KernelId::ResidentHeld } else { KernelId::Resident }, Form::Resident(form)),
                     }
                 }
@@ -132,6 +136,8 @@ fn least() -> DeviceProfile {
         max_workgroup_threads: MAX_WORKGROUP_THREADS,
         max_workgroup_bytes: MAX_WORKGROUP_BYTES,
         held_words: 64,
+        subgroups: Some((4, 128)),
+        matrices: None,
         sum_quads: 16,
         max_loop_iterations: u64::MAX,
         flops_per_second: 1e12,
@@ -147,10 +153,21 @@ fn least() -> DeviceProfile {
             barrier_seconds: 1e-7,
             load_seconds: 5e-7,
             read_seconds: 100e-12,
+            matrix_rate: 4.0,
             least_busy: 0.0,
             cell_seconds: 200e-12,
         },
     }
+}
+
+/// Devices that differ in the forms that they have.
+fn devices() -> Vec<DeviceProfile> {
+    let matrices = |size| DeviceProfile { matrices: Some(size), max_workgroup_bytes: MAX_MATRIX_BYTES, ..least() };
+    // input products take the cheapest form alone
+    let mut devices: Vec<_> = [8, 16].map(matrices).to_vec();
+    devices.extend([0.1, 100.0].map(|matrix_rate| DeviceProfile { model: CostModel { matrix_rate, ..least().model }, ..matrices(16) }));
+    devices.push(least());
+    devices
 }
 
 #[test]
@@ -215,12 +232,24 @@ fn check(parsed: &Parsed, overrides: &[(&'static str, f64)]) -> Result<(), Strin
         return Err(because("threads of a workgroup", &threads));
     }
     let bytes = workgroup_bytes(&module);
-    if bytes > MAX_WORKGROUP_BYTES {
+    let extension = parsed.kernel.extension();
+    if bytes > if extension == Some(Extension::Matrices) { MAX_MATRIX_BYTES } else { MAX_WORKGROUP_BYTES } {
         return Err(because("bytes of workgroup memory", &bytes));
     }
     to_spirv(&module, &info, name).map_err(|error| because("SPIR-V", &error))?;
-    to_msl(&module, &info, name).map_err(|error| because("MSL", &error))?;
-    to_hlsl(&module, &info, name).map_err(|error| because("HLSL", &error))?;
+    let metal = if extension == Some(Extension::Matrices) { (2, 3) } else { (2, 1) };
+    to_msl(&module, &info, name, metal).map_err(|error| because("MSL", &error))?;
+    if extension == Some(Extension::Matrices) {
+        // wgpu has no cooperative matrices through DirectX and OpenGL
+        return Ok(());
+    }
+    // subgroups are a matter of shader model 6
+    let model = if extension.is_some() { hlsl::ShaderModel::V6_0 } else { hlsl::ShaderModel::V5_1 };
+    to_hlsl(&module, &info, name, model).map_err(|error| because("HLSL", &error))?;
+    if extension.is_some() {
+        // wgpu has no subgroups through OpenGL
+        return Ok(());
+    }
     for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
         to_glsl(&module, &info, name, version).map_err(|error| because("GLSL", &error))?;
     }
@@ -239,14 +268,14 @@ fn to_spirv(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), spv::E
     spv::write_vec(module, info, &options, Some(&entry)).map(|_| ())
 }
 
-fn to_msl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), msl::Error> {
-    let options = msl::Options { lang_version: (2, 1), ..msl::Options::default() };
+fn to_msl(module: &Module, info: &ModuleInfo, name: &str, lang_version: (u8, u8)) -> Result<(), msl::Error> {
+    let options = msl::Options { lang_version, ..msl::Options::default() };
     let entry = msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, name.to_owned())), ..msl::PipelineOptions::default() };
     msl::write_string(module, info, &options, &entry).map(|_| ())
 }
 
-fn to_hlsl(module: &Module, info: &ModuleInfo, name: &str) -> Result<(), hlsl::Error> {
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V5_1, ..hlsl::Options::default() };
+fn to_hlsl(module: &Module, info: &ModuleInfo, name: &str, shader_model: hlsl::ShaderModel) -> Result<(), hlsl::Error> {
+    let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let entry = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, name.to_owned())) };
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &entry).write(module, info, None).map(|_| ())

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::gpu::form::{Choice, ProductForm, ResidentForm, RowForm, Schedule, ScheduleName, TileForm};
+use crate::gpu::form::{Choice, MatrixForm, ProductForm, ResidentForm, RowForm, Schedule, ScheduleName, TileForm};
 use crate::gpu::pack::PackedLayout;
 use crate::gpu::plan::cost::{input_seconds, loop_iterations};
 use crate::gpu::plan::{Cost, DeviceProfile, cost};
 use crate::gpu::specialise::sums_pairs;
-use crate::network::{Direction, LstmConfig};
+use crate::network::{Direction, LstmConfig, Precision};
 
 /// Why a schedule does not suit a stack: the rule, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,28 @@ pub fn refusal(name: ScheduleName, config: &LstmConfig, layout: &PackedLayout, p
     }
 }
 
+/// Why a stack on a device cannot be built to `choice`, where it cannot.
+pub fn misfit(choice: Choice, config: &LstmConfig, layout: &PackedLayout, profile: &DeviceProfile) -> Option<Refusal> {
+    let products = choice.schedule.product().into_iter().chain([choice.input]);
+    refusal(choice.schedule.name(), config, layout, profile)
+        .or_else(|| products.into_iter().find_map(|form| product_misfit(form, config, layout.precision, profile)))
+}
+
+fn product_misfit(form: ProductForm, config: &LstmConfig, precision: Precision, profile: &DeviceProfile) -> Option<Refusal> {
+    let refuse = |rule: &str, found: &str| Some(Refusal(format!("{form}: needs {rule}, found {found}")));
+    match form {
+        ProductForm::Rows(rows) if rows.k_lanes > 1 && sums_pairs(config) => refuse("bounded gates and outputs", "activations that amplify rounding"),
+        ProductForm::Matrix(_) if precision != Precision::F16 => refuse("precision f16", precision.name()),
+        ProductForm::Matrix(_) if config.amplifies_rounding() => refuse("bounded gates and outputs", "activations that amplify rounding"),
+        ProductForm::Matrix(_) if config.layer_norm.is_some() => refuse("no layer normalisation", "a layer-normalised stack"),
+        ProductForm::Matrix(form) if profile.matrices != Some(form.size) => {
+            refuse(&format!("an adapter with cooperative matrices of {0} x {0}", form.size), "none")
+        }
+        ProductForm::Rows(rows) if rows.subgroups && profile.subgroups.is_none() => refuse("an adapter with subgroups", "none"),
+        _ => None,
+    }
+}
+
 /// Whether one step can reach the weights of all layers by adding: those above the first in one buffer, evenly apart.
 fn lie_evenly(layout: &PackedLayout) -> bool {
     let layers = &layout.layers;
@@ -81,7 +103,7 @@ fn lie_evenly(layout: &PackedLayout) -> bool {
 pub fn candidates(config: &LstmConfig, layout: &PackedLayout, batch: usize, only: Option<ScheduleName>, profile: &DeviceProfile) -> Vec<Choice> {
     let mut schedules = Vec::new();
     // on a wavefront, a step multiplies its input as well
-    let products = product_forms(config, batch, config.hidden_size.max(2 * config.out_size()), profile);
+    let products = product_forms(config, layout.precision, batch, config.hidden_size.max(2 * config.out_size()), profile);
     for name in ScheduleName::ALL {
         if only.is_some_and(|only| only != name) || refusal(name, config, layout, profile).is_some() {
             continue;
@@ -112,7 +134,7 @@ pub fn ranked(config: &LstmConfig, layout: &PackedLayout, batch: usize, only: Op
 fn input_form(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile: &DeviceProfile) -> ProductForm {
     let rows = batch * INPUT_STEPS;
     let seconds = |form: &ProductForm| input_seconds(config, layout.precision, rows, *form, &profile.model);
-    let forms = product_forms(config, rows, largest_input(config), profile).into_iter();
+    let forms = product_forms(config, layout.precision, rows, largest_input(config), profile).into_iter();
     forms.min_by(|a, b| seconds(a).total_cmp(&seconds(b))).unwrap_or(ProductForm::Tile(TILES[0]))
 }
 
@@ -122,13 +144,18 @@ fn largest_input(config: &LstmConfig) -> usize {
 }
 
 /// Forms of a product of `rows` rows with `num_k` inputs that the driver runs to their end.
-fn product_forms(config: &LstmConfig, rows: usize, num_k: usize, profile: &DeviceProfile) -> Vec<ProductForm> {
+fn product_forms(config: &LstmConfig, precision: Precision, rows: usize, num_k: usize, profile: &DeviceProfile) -> Vec<ProductForm> {
     let (pairs, mut forms) = (sums_pairs(config), Vec::new());
     for group_rows in ROWS.into_iter().filter(|group_rows| *group_rows == 1 || rows > *group_rows as usize / 2) {
         for k_lanes in K_LANES {
             // pairs are summed by one thread, and a sum of few terms is not worth splitting
             if k_lanes == 1 || (!pairs && num_k >= 8 * k_lanes as usize) {
-                forms.push(ProductForm::Rows(RowForm { workgroup_size: ROW_WORKGROUP, rows: group_rows, k_lanes }));
+                let form = RowForm { workgroup_size: ROW_WORKGROUP, rows: group_rows, k_lanes, subgroups: false };
+                forms.push(ProductForm::Rows(form));
+                // neighbouring threads have neighbouring outputs: a subgroup no wider than those has nothing to add up
+                if k_lanes > 1 && profile.subgroups.is_some_and(|(_, largest)| largest > form.group_outputs()) {
+                    forms.push(ProductForm::Rows(RowForm { subgroups: true, ..form }));
+                }
             }
         }
     }
@@ -142,14 +169,39 @@ fn product_forms(config: &LstmConfig, rows: usize, num_k: usize, profile: &Devic
         let tiles = TILES.into_iter().filter(fits);
         forms.extend(tiles.map(ProductForm::Tile));
     }
+    forms.extend(matrix_forms(rows, profile).into_iter().map(ProductForm::Matrix));
+    forms.retain(|form| product_misfit(*form, config, precision, profile).is_none());
     forms.retain(|form| loop_iterations::product(*form, num_k) <= profile.max_loop_iterations);
+    forms
+}
+
+/// Forms of a product of `rows` rows by cooperative matrices, from the one that makes the most workgroups to the one that reads the least for what it
+/// multiplies.
+pub(crate) fn matrix_forms(rows: usize, profile: &DeviceProfile) -> Vec<MatrixForm> {
+    let (Some(size), Some((_, largest))) = (profile.matrices, profile.subgroups) else { return Vec::new() };
+    // some drivers name a largest subgroup that none of their adapters has
+    let subgroup_threads = largest.min(64);
+    let form = |(row_tiles, column_tiles, row_chunks, column_chunks)| MatrixForm {
+        size,
+        row_tiles,
+        column_tiles,
+        row_chunks,
+        column_chunks,
+        subgroup_threads,
+    };
+    let mut forms: Vec<MatrixForm> = [(1, 1, 1, 4), (1, 2, 2, 2), (2, 2, 2, 2)].map(form).to_vec();
+    forms.retain(|form| {
+        let fits = form.workgroup_size() <= profile.max_workgroup_threads && form.shared_bytes() <= profile.max_workgroup_bytes;
+        // the first form's rows may be a quarter full, those of the others half
+        fits && rows > form.group_rows() as usize / if form.row_chunks == 1 { 4 } else { 2 }
+    });
     forms
 }
 
 /// Whether there is a form for every product of the stack, whatever the batch.
 pub(super) fn loops_fit(config: &LstmConfig, profile: &DeviceProfile) -> bool {
     let products = [largest_input(config), config.hidden_size.max(2 * config.out_size())];
-    products.into_iter().all(|num_k| !product_forms(config, 1, num_k, profile).is_empty())
+    products.into_iter().all(|num_k| !product_forms(config, Precision::F32, 1, num_k, profile).is_empty())
 }
 
 fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile: &DeviceProfile) -> Vec<ResidentForm> {

@@ -181,8 +181,7 @@ impl Builder<'_> {
         };
         let weights = BufferId::Weights(packed.weight_ih.arena);
         let buffers = vec![weights, BufferId::Vectors, x, BufferId::Lens, BufferId::GatesX];
-        let kernel = if matches!(form, ProductForm::Rows(_)) { KernelId::InputGatesRows } else { KernelId::InputGates };
-        self.dispatch(kernel, Form::Product(form), layer, buffers, &params, work);
+        self.dispatch(KernelId::input_gates(form), Form::Product(form), layer, buffers, &params, work);
         if config.layer_norm.is_some() {
             let params = NormGatesParams {
                 num_rows: to_u32(rows),
@@ -242,8 +241,7 @@ impl Builder<'_> {
         let out_buffer = if finishes { cells.y } else { BufferId::Scratch };
         let buffers = vec![weights, BufferId::Vectors, BufferId::GatesX, BufferId::Lens, out_buffer];
         let product = self.product();
-        let kernel = if matches!(product, ProductForm::Rows(_)) { KernelId::Step } else { KernelId::StepTile };
-        self.dispatch(kernel, Form::Product(product), cells.layer, buffers, &params, work);
+        self.dispatch(KernelId::step(product), Form::Product(product), cells.layer, buffers, &params, work);
     }
 
     pub(super) fn norm_cell(&mut self, cells: &Cells) {
@@ -304,8 +302,7 @@ impl Builder<'_> {
         let weights = BufferId::Weights(self.layout.layers[cells.layer].weight_hr.arena);
         let buffers = vec![weights, BufferId::Vectors, BufferId::Scratch, BufferId::Lens, cells.y];
         let product = self.product();
-        let kernel = if matches!(product, ProductForm::Rows(_)) { KernelId::Project } else { KernelId::ProjectTile };
-        self.dispatch(kernel, Form::Product(product), cells.layer, buffers, &params, work);
+        self.dispatch(KernelId::project(product), Form::Product(product), cells.layer, buffers, &params, work);
     }
 
     /// All steps of a chunk of one layer.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::gpu::form::{Choice, ProductForm, ResidentForm, Schedule};
+use crate::gpu::form::{Choice, MatrixForm, ProductForm, ResidentForm, Schedule};
 use crate::gpu::plan::build::cost_factor;
 use crate::gpu::plan::{CostModel, DeviceProfile};
 use crate::network::{GATES, LstmConfig, Precision};
@@ -87,7 +87,9 @@ fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm,
     let (threads, reads, latency) = match form {
         ProductForm::Rows(form) => {
             let batches = num_k / f64::from(16 * form.k_lanes);
-            let latency = batches * (model.load_seconds + 2.0 * model.barrier_seconds) + model.barrier_seconds;
+            // sums that subgroups make leave little, or nothing, to be added up behind a barrier
+            let gather = if form.subgroups { 0.5 } else { 1.0 };
+            let latency = batches * (model.load_seconds + 2.0 * model.barrier_seconds) + gather * model.barrier_seconds;
             (form.workgroup_size, outputs * (1.0 + rows), latency)
         }
         ProductForm::Tile(form) => {
@@ -96,12 +98,19 @@ fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm,
             let staged = if form.row_threads > 1 { 2.0 * (rows + outputs) } else { 2.0 * rows };
             (form.workgroup_size(), reads + staged, num_k / K_TILE * (model.load_seconds + 2.0 * model.barrier_seconds))
         }
+        ProductForm::Matrix(form) => {
+            // rows pass through workgroup memory; a load brings a thread of a subgroup its part of a matrix
+            let chunks = f64::from(form.group_rows() * form.column_chunks + form.group_columns() * form.row_chunks) / 4.0;
+            let tiles = num_k / f64::from(MatrixForm::K_TILE);
+            (form.workgroup_size(), 2.0 * rows + chunks, tiles * (model.load_seconds + 2.0 * model.barrier_seconds))
+        }
     };
+    let rate = if matches!(form, ProductForm::Matrix(_)) { model.matrix_rate } else { 1.0 };
     let turns = (groups / model.units).ceil();
     let busy = (f64::from(threads) * turns / FULL_UNIT_THREADS).min(1.0).max(model.least_busy);
     let flops = rows * outputs * 2.0 * GATES as f64 * num_k * cost_factor(config);
     let bytes = num_k * (outputs * quad_bytes + rows * 4.0);
-    let arithmetic = turns * (flops / model.unit_flops + reads * num_k * model.read_seconds + rows * outputs * model.cell_seconds) / busy;
+    let arithmetic = turns * (flops / (model.unit_flops * rate) + reads * num_k * model.read_seconds + rows * outputs * model.cell_seconds) / busy;
     let stream = (turns * bytes / model.unit_bytes).max(groups * bytes / model.shared_bytes);
     model.dispatch_seconds + arithmetic.max(stream).max(latency)
 }
@@ -129,7 +138,7 @@ fn resident_step_seconds(config: &LstmConfig, precision: Precision, batch: usize
 
 /// Loop iterations of a thread, the test that ends each loop included. llvmpipe counts them over all loops and ends a thread that has too many.
 pub(super) mod loop_iterations {
-    use super::{LstmConfig, ProductForm, ResidentForm};
+    use super::{LstmConfig, MatrixForm, ProductForm, ResidentForm};
 
     /// Of `row_product.wgsl` and `tile_product.wgsl` for `num_k` inputs, and of what stands around them.
     pub(crate) fn product(form: ProductForm, num_k: usize) -> u64 {
@@ -138,7 +147,8 @@ pub(super) mod loop_iterations {
             ProductForm::Rows(form) => {
                 let (threads, rows, lanes) = (u64::from(form.workgroup_size), u64::from(form.rows), u64::from(form.k_lanes));
                 let stage = (rows * 16 * lanes).div_ceil(threads) + 16 + 4;
-                let finish = (rows * u64::from(form.group_outputs())).div_ceil(threads).max(rows) * (lanes + 6);
+                // subgroups add up in pairs: fewer than twice as many iterations as one after the other
+                let finish = (rows * u64::from(form.group_outputs())).div_ceil(threads).max(rows) * (2 * lanes + 6);
                 num_k.div_ceil(16 * lanes) * stage + finish + rows + 8
             }
             ProductForm::Tile(form) => {
@@ -146,6 +156,14 @@ pub(super) mod loop_iterations {
                 let stage = (16 * quads).div_ceil(threads) + (16 * u64::from(form.group_outputs())).div_ceil(threads) + 16 + 5;
                 let finish = 6 * u64::from(form.row_quads * 4 * form.units);
                 num_k.div_ceil(16) * stage + finish + u64::from(form.group_rows()) + 8
+            }
+            ProductForm::Matrix(form) => {
+                let (threads, rows, columns) = (u64::from(form.workgroup_size()), u64::from(form.group_rows()), u64::from(form.group_columns()));
+                // subgroups of four threads, the smallest there are, take more turns
+                let turns = (u64::from(form.subgroup_threads) / 4).max(1);
+                let k_tile = u64::from(MatrixForm::K_TILE);
+                let stage = (rows * k_tile).div_ceil(threads) + (columns * k_tile).div_ceil(threads) + 4;
+                turns.min(4) * (num_k.div_ceil(k_tile) * stage + 12) + (rows * columns / 4).div_ceil(threads) * 6 + rows + 8
             }
         }
     }

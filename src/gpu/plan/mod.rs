@@ -24,7 +24,8 @@ use crate::gpu::specialise::Specialisation;
 
 pub use build::build;
 pub(crate) use build::state_lens;
-pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, ranked, refusal};
+pub(crate) use candidates::matrix_forms;
+pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
 pub use cost::{Cost, cost};
 pub use split::{Split, split};
 
@@ -45,6 +46,10 @@ pub struct DeviceProfile {
     pub max_workgroup_bytes: u32,
     /// words of weights that a thread may keep in registers
     pub held_words: u32,
+    /// threads of the smallest and of the largest subgroup, where sums by subgroups can be made
+    pub subgroups: Option<(u32, u32)>,
+    /// rows, columns and depth of cooperative matrices, where they can be used
+    pub matrices: Option<u32>,
     /// sums that a thread may keep in registers, in quads
     pub sum_quads: u32,
     /// loop iterations that one thread may run; llvmpipe ends loops silently beyond 65,535
@@ -80,6 +85,8 @@ pub struct CostModel {
     pub load_seconds: f64,
     /// a thread's read of a value or a quad, from workgroup memory or the nearest cache, one unit's reads following each other
     pub read_seconds: f64,
+    /// how many times as much a unit multiplies and adds by cooperative matrices
+    pub matrix_rate: f64,
     /// share of its rate that a unit reaches with a single thread
     pub least_busy: f64,
     /// activations and state of one cell and row, on one unit

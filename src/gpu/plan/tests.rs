@@ -15,6 +15,8 @@ fn profile() -> DeviceProfile {
         max_workgroup_threads: 256,
         max_workgroup_bytes: 16_384,
         held_words: 64,
+        subgroups: None,
+        matrices: None,
         sum_quads: 16,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
@@ -30,6 +32,7 @@ fn profile() -> DeviceProfile {
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
             read_seconds: 100e-12,
+            matrix_rate: 4.0,
             least_busy: 0.0,
             cell_seconds: 200e-12,
         },
@@ -72,12 +75,12 @@ fn plan(config: &LstmConfig, request: Request, profile: &DeviceProfile) -> Plan 
     plan_to(ScheduleName::PerStep, config, request, profile)
 }
 
-/// Which of a product's two forms; what is counted does not depend on it.
+/// Which of a product's forms; what is counted does not depend on it.
 fn plain(kernel: KernelId) -> KernelId {
     match kernel {
-        KernelId::InputGatesRows => KernelId::InputGates,
-        KernelId::StepTile => KernelId::Step,
-        KernelId::ProjectTile => KernelId::Project,
+        KernelId::InputGatesRows | KernelId::InputGatesSubgroups | KernelId::InputGatesMatrix => KernelId::InputGates,
+        KernelId::StepTile | KernelId::StepSubgroups | KernelId::StepMatrix => KernelId::Step,
+        KernelId::ProjectTile | KernelId::ProjectSubgroups | KernelId::ProjectMatrix => KernelId::Project,
         KernelId::ResidentHeld => KernelId::Resident,
         kernel => kernel,
     }
