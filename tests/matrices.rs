@@ -11,7 +11,7 @@ use cellgate::compare::{Tolerance, compare};
 use cellgate::gpu::form::{Choice, ProductForm};
 use cellgate::{CellActivations, Direction, Engine, LstmConfig, Network, Options, Precision, ScheduleName};
 use common::call::{Call, Results, Rng, widen};
-use common::{Case, TestDevice, conclude, golden_cases, gpus, inputs, trial};
+use common::{Case, TestDevice, by_model, conclude, golden_cases, gpus, inputs, trial};
 use libtest_mimic::{Failed, Trial};
 
 /// Half a step of f16, relative to the value.
@@ -89,7 +89,7 @@ fn cases() -> Vec<(&'static str, Call)> {
 fn choices(engine: &Engine, network: &Network, batch: usize) -> Result<Vec<Choice>, Failed> {
     let mut choices: Vec<Choice> = Vec::new();
     for schedule in [ScheduleName::PerStep, ScheduleName::Wavefront] {
-        let options = Options { precision: Precision::F16, schedule: Some(schedule), ..Options::default() };
+        let options = Options { precision: Precision::F16, schedule: Some(schedule), ..by_model() };
         if engine.check(network, &options).is_err() {
             continue;
         }
@@ -105,14 +105,14 @@ fn choices(engine: &Engine, network: &Network, batch: usize) -> Result<Vec<Choic
 
 fn fixed(engine: &Engine, reference: &Engine, call: &Call) -> Result<(), Failed> {
     let network = call.network()?;
-    let f16 = |choice| Options { precision: Precision::F16, choice, ..Options::default() };
+    let f16 = |choice| Options { precision: Precision::F16, choice, ..by_model() };
     let run =
         |engine: &Engine, call: &Call, options: Options| -> Result<Results, Failed> { call.run_in(&mut engine.session(&call.network()?, options)?) };
     let expected = run(reference, call, f16(None))?;
-    let plain = run(reference, call, Options::default())?;
+    let plain = run(reference, call, by_model())?;
     let mut most = [0.0_f64; 3];
     for copy in 0..COPIES {
-        let moved = run(reference, &moved(call, copy), Options::default())?;
+        let moved = run(reference, &moved(call, copy), by_model())?;
         for (most, ((_, moved), (_, plain))) in most.iter_mut().zip(moved.tensors().into_iter().zip(plain.tensors())) {
             *most = moved.iter().zip(plain).fold(*most, |most, (a, b)| most.max(f64::from((a - b).abs())));
         }
@@ -161,7 +161,7 @@ fn moved(call: &Call, copy: u64) -> Call {
 fn golden(engine: &Engine, reference: &Engine, case: &Case) -> Result<(), Failed> {
     let network = Network::open(&case.model)?;
     let tensors = case.read_inputs()?;
-    let f16 = |choice| Options { precision: Precision::F16, choice, ..Options::default() };
+    let f16 = |choice| Options { precision: Precision::F16, choice, ..by_model() };
     if network.lstms().any(|(_, lstm)| lstm.is_none()) {
         return Ok(());
     }

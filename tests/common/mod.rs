@@ -100,7 +100,7 @@ pub fn gpus_by_form() -> Vec<TestDevice> {
     let forms = [("lanes", rows(16, false)), ("subgroups", rows(16, true)), ("subgroups-of-two", rows(2, true))];
     let to = |gpu: &TestDevice, (name, form): (&str, ProductForm)| TestDevice {
         name: format!("{}/{name}", gpu.name),
-        options: Options { choice: Some(Choice { schedule: Schedule::PerStep(form), input: form }), ..Options::default() },
+        options: Options { choice: Some(Choice { schedule: Schedule::PerStep(form), input: form }), ..by_model() },
         ..gpu.clone()
     };
     first.iter().flat_map(|gpu| forms.map(|form| to(gpu, form))).collect()

@@ -185,7 +185,7 @@ fn every_specialisation_translates_for_every_api() {
             }
         }
         eprintln!("{}: {} specialisations", kernel.name, distinct.len());
-        let mut parsed: BTreeMap<(CellText, Vec<(&str, u32)>), Parsed> = BTreeMap::new();
+        let mut parsed = BTreeMap::new();
         for specialisation in distinct.values() {
             let made = || Parsed::of(specialisation).unwrap_or_else(|error| panic!("{error}"));
             parsed.entry((specialisation.cell, specialisation.constants.clone())).or_insert_with(made);

@@ -59,6 +59,9 @@ fn profile() -> DeviceProfile {
         max_workgroup_bytes: 32 << 10,
         held_words: 64,
         sum_quads: 16,
+        subgroups: Some((32, 64)),
+        // Mesa before 25 does not compile cooperative matrices
+        matrices: None,
         max_loop_iterations: u64::MAX,
         flops_per_second: 200e9,
         bytes_per_second: 20e9,
@@ -73,6 +76,7 @@ fn profile() -> DeviceProfile {
             barrier_seconds: 60e-9,
             load_seconds: 400e-9,
             read_seconds: 70e-12,
+            matrix_rate: 4.0,
             least_busy: 0.0,
             cell_seconds: 150e-12,
         },

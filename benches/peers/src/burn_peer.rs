@@ -164,7 +164,7 @@ impl Peer for BurnPeer {
 
     fn call(&mut self) -> Result<Call> {
         // burn takes the data it uploads: the copy is made before the clock starts
-        let x = TensorData::new(self.x.iter().copied().collect::<Vec<f32>>(), self.x.dim().into());
+        let x = TensorData::new(self.x.iter().copied().collect::<Vec<f32>>(), <[usize; 3]>::from(self.x.dim()));
         let (elapsed, y) = caught(|| {
             let start = Instant::now();
             let x = Tensor::<3>::from_data(x, &self.device);

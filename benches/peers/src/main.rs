@@ -124,7 +124,13 @@ fn engines(args: &Args) -> Result<Vec<Engine>> {
     let all = [GraphicsBackend::Vulkan, GraphicsBackend::Metal, GraphicsBackend::Dx12, GraphicsBackend::Gl];
     let wanted = args.backend.map_or(all.to_vec(), |api| vec![api.into()]);
     let open = |backend| {
-        Engine::new(DeviceRequest { choice: DeviceChoice::Gpu, adapter: args.adapter.clone(), backend: Some(backend), allow_software: true })
+        Engine::new(DeviceRequest {
+            choice: DeviceChoice::Gpu,
+            adapter: args.adapter.clone(),
+            backend: Some(backend),
+            allow_software: true,
+            ..DeviceRequest::default()
+        })
     };
     let (mut engines, mut errors) = (Vec::new(), Vec::new());
     for backend in wanted {

@@ -210,7 +210,7 @@ fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, prof
     let mut forms = Vec::new();
     // as many threads as there are units, in whole subgroups, or as few units a thread as that allows
     let least_units = hidden.div_ceil(most);
-    for units in [least_units, 2 * least_units, 4 * least_units].into_iter().filter(|units| *units <= 8) {
+    for units in [1, 2, 4].map(|times| times * least_units).into_iter().filter(|units| *units <= 8) {
         let threads = hidden.div_ceil(units);
         let threads = if threads < 32 { threads.next_power_of_two() } else { threads.next_multiple_of(32) };
         for k_lanes in [1, 2, 4, 8] {

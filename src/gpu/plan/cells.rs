@@ -25,10 +25,10 @@ pub(super) struct Cells {
     gates_low_offset: u32,
     slot: u32,
     slot_stride: u32,
-    /// of weight_hh, where cells are hoisted
+    /// of `weight_hh`, where cells are hoisted
     weight_base: u32,
     weight_stride: u32,
-    /// of weight_ih with weight_hh behind it, where they are not
+    /// of `weight_ih` with `weight_hh` behind it, where they are not
     concat_base: u32,
     concat_stride: u32,
     projection_base: u32,

@@ -26,6 +26,9 @@ impl Cost {
 /// Threads that keep a compute unit busy.
 const FULL_UNIT_THREADS: f64 = 256.0;
 
+/// What a wave loses because its layers are not alike: the lowest multiplies half as much as the others, and units that have it wait.
+const UNEVEN: f64 = 1.1;
+
 /// Depth of a tile of `tile_product.wgsl`.
 const K_TILE: f64 = 16.0;
 
@@ -55,7 +58,7 @@ pub fn cost(config: &LstmConfig, precision: Precision, batch: usize, seq_len: us
         Schedule::Wavefront(form) => {
             // layer 0 has its input product already, the others multiply twice as much
             let num_k = config.out_size() * (2 * config.num_layers - 1) / config.num_layers;
-            Cost { input_seconds: input(0), recurrent_seconds: (steps + layers - 1.0) * step(form, num_k, layers) }
+            Cost { input_seconds: input(0), recurrent_seconds: UNEVEN * (steps + layers - 1.0) * step(form, num_k, layers) }
         }
         Schedule::Resident(form) => {
             let recurrent_seconds = layers * (steps * resident_step_seconds(config, precision, batch, form, model) + model.dispatch_seconds);
@@ -126,7 +129,9 @@ fn resident_step_seconds(config: &LstmConfig, precision: Precision, batch: usize
     let flops = cells * 2.0 * GATES as f64 * hidden;
     let weight_reads = if form.held { 0.0 } else { units };
     let gathers = if lanes > 1.0 { cells * lanes * 2.0 } else { 0.0 };
-    let reads = threads * hidden / lanes * (weight_reads + rows) + gathers;
+    // with every weight in its register, h is read at constant places, four neighbours at once
+    let row_reads = if form.held { rows / 4.0 } else { rows };
+    let reads = threads * hidden / lanes * (weight_reads + row_reads) + gathers;
     let weights = if form.held { 0.0 } else { hidden * hidden * (4 * precision.weight_bytes()) as f64 };
     let bytes = weights + rows * hidden * 20.0;
     let batches = hidden / (4.0 * lanes);
