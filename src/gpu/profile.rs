@@ -1,6 +1,6 @@
 //! What plans may expect of an adapter, from its limits and its kind.
 
-use crate::device::{DeviceInfo, Hardware};
+use crate::device::DeviceInfo;
 use crate::gpu::plan::{CostModel, DeviceProfile};
 
 /// Activations of one call stay below this, where they can be split.
@@ -30,52 +30,6 @@ pub(super) fn profile(info: &DeviceInfo, limits: &wgpu::Limits) -> DeviceProfile
         bytes_per_second,
         seconds_per_dispatch,
         seconds_per_submit: 0.05,
-        model: model(info.hardware),
-    }
-}
-
-/// Typical figures of a kind of hardware; `tune` replaces the guess by a measurement.
-fn model(hardware: Hardware) -> CostModel {
-    match hardware {
-        Hardware::Cpu => CostModel {
-            units: std::thread::available_parallelism().map_or(1.0, |threads| threads.get() as f64),
-            // measured with llvmpipe: every read of a thread costs as much as 40 multiplications, whatever is read
-            unit_flops: 14e9,
-            unit_bytes: 1e12,
-            shared_bytes: 1e12,
-            dispatch_seconds: 25e-6,
-            barrier_seconds: 4e-6,
-            load_seconds: 0.0,
-            read_seconds: 4.9e-9,
-            matrix_rate: 0.5,
-            least_busy: 1.0,
-            cell_seconds: 30e-9,
-        },
-        Hardware::Integrated => CostModel {
-            units: 12.0,
-            unit_flops: 100e9,
-            unit_bytes: 30e9,
-            shared_bytes: 200e9,
-            dispatch_seconds: 6e-6,
-            barrier_seconds: 100e-9,
-            load_seconds: 500e-9,
-            read_seconds: 140e-12,
-            matrix_rate: 4.0,
-            least_busy: 0.0,
-            cell_seconds: 300e-12,
-        },
-        _ => CostModel {
-            units: 60.0,
-            unit_flops: 200e9,
-            unit_bytes: 60e9,
-            shared_bytes: 2e12,
-            dispatch_seconds: 4e-6,
-            barrier_seconds: 60e-9,
-            load_seconds: 400e-9,
-            read_seconds: 70e-12,
-            matrix_rate: 4.0,
-            least_busy: 0.0,
-            cell_seconds: 150e-12,
-        },
+        model: CostModel::typical(info.hardware),
     }
 }

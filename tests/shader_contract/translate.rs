@@ -7,7 +7,7 @@ use cellgate::gpu::kernels::{CellText, Extension, KERNELS, KernelId};
 use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
 use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
-use cellgate::{Activation, CellActivations, Direction, LstmConfig, Precision};
+use cellgate::{Activation, CellActivations, Direction, Hardware, LstmConfig, Precision};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::ModuleInfo;
@@ -128,36 +128,7 @@ fn forms() -> BTreeMap<String, (KernelId, Form, LstmConfig, Precision)> {
 
 /// A device with the least that WebGPU promises.
 fn least() -> DeviceProfile {
-    DeviceProfile {
-        max_binding_bytes: 128 << 20,
-        max_workgroups: 65_535,
-        uniform_alignment: 256,
-        activation_bytes: 256 << 20,
-        max_workgroup_threads: MAX_WORKGROUP_THREADS,
-        max_workgroup_bytes: MAX_WORKGROUP_BYTES,
-        held_words: 64,
-        subgroups: Some((4, 128)),
-        matrices: None,
-        sum_quads: 16,
-        max_loop_iterations: u64::MAX,
-        flops_per_second: 1e12,
-        bytes_per_second: 1e11,
-        seconds_per_dispatch: 5e-6,
-        seconds_per_submit: 0.05,
-        model: CostModel {
-            units: 12.0,
-            unit_flops: 1e11,
-            unit_bytes: 3e10,
-            shared_bytes: 2e11,
-            dispatch_seconds: 6e-6,
-            barrier_seconds: 1e-7,
-            load_seconds: 5e-7,
-            read_seconds: 100e-12,
-            matrix_rate: 4.0,
-            least_busy: 0.0,
-            cell_seconds: 200e-12,
-        },
-    }
+    DeviceProfile { subgroups: Some((4, 128)), ..DeviceProfile::least(Hardware::Integrated) }
 }
 
 /// Devices that differ in the forms that they have.

@@ -2,10 +2,10 @@
 
 use cellgate::gpu::form::{ProductForm, Schedule};
 use cellgate::gpu::pack::pack;
-use cellgate::gpu::plan::{CostModel, DeviceProfile, Request, build, candidates};
+use cellgate::gpu::plan::{DeviceProfile, Request, build, candidates};
 use cellgate::gpu::shader::Shader;
 use cellgate::gpu::specialise::Specialisation;
-use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, LayerNormWeights, Lstm, LstmConfig, Precision};
+use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, Hardware, LayerNormWeights, Lstm, LstmConfig, Precision};
 use ndarray::{Array1, Array2};
 
 use crate::Result;
@@ -51,35 +51,12 @@ fn shader(specialisation: &Specialisation) -> Shipped {
 /// What `gpu::device` tells plans about a GPU; what only decides how calls are split is at its least.
 fn profile() -> DeviceProfile {
     DeviceProfile {
-        max_binding_bytes: 128 << 20,
-        max_workgroups: 65_535,
-        uniform_alignment: 256,
-        activation_bytes: 256 << 20,
         max_workgroup_threads: 1024,
         max_workgroup_bytes: 32 << 10,
-        held_words: 64,
-        sum_quads: 16,
         subgroups: Some((32, 64)),
         // Mesa before 25 does not compile cooperative matrices
         matrices: None,
-        max_loop_iterations: u64::MAX,
-        flops_per_second: 200e9,
-        bytes_per_second: 20e9,
-        seconds_per_dispatch: 5e-6,
-        seconds_per_submit: 0.05,
-        model: CostModel {
-            units: 60.0,
-            unit_flops: 200e9,
-            unit_bytes: 60e9,
-            shared_bytes: 2e12,
-            dispatch_seconds: 4e-6,
-            barrier_seconds: 60e-9,
-            load_seconds: 400e-9,
-            read_seconds: 70e-12,
-            matrix_rate: 4.0,
-            least_busy: 0.0,
-            cell_seconds: 150e-12,
-        },
+        ..DeviceProfile::least(Hardware::Discrete)
     }
 }
 

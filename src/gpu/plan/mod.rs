@@ -15,6 +15,7 @@ mod cost;
 mod split;
 #[cfg(test)]
 mod tests;
+mod typical;
 
 use std::ops::Range;
 

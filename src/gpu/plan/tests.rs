@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::Hardware;
 use crate::error::ErrorKind;
 use crate::gpu::form::{ProductForm, Schedule, ScheduleName};
 use crate::gpu::kernels::{InputGatesParams, ResidentParams, StepParams};
@@ -7,36 +8,7 @@ use crate::network::{Activation, CellActivations, CellWeights, Direction, GATES,
 use ndarray::{Array1, Array2};
 
 fn profile() -> DeviceProfile {
-    DeviceProfile {
-        max_binding_bytes: 128 << 20,
-        max_workgroups: 65_535,
-        uniform_alignment: 256,
-        activation_bytes: 256 << 20,
-        max_workgroup_threads: 256,
-        max_workgroup_bytes: 16_384,
-        held_words: 64,
-        subgroups: None,
-        matrices: None,
-        sum_quads: 16,
-        max_loop_iterations: u64::MAX,
-        flops_per_second: 200e9,
-        bytes_per_second: 20e9,
-        seconds_per_dispatch: 5e-6,
-        seconds_per_submit: 0.05,
-        model: CostModel {
-            units: 60.0,
-            unit_flops: 200e9,
-            unit_bytes: 60e9,
-            shared_bytes: 2e12,
-            dispatch_seconds: 4e-6,
-            barrier_seconds: 60e-9,
-            load_seconds: 400e-9,
-            read_seconds: 100e-12,
-            matrix_rate: 4.0,
-            least_busy: 0.0,
-            cell_seconds: 200e-12,
-        },
-    }
+    DeviceProfile::least(Hardware::Discrete)
 }
 
 fn layout(config: &LstmConfig) -> PackedLayout {
