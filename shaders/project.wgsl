@@ -46,10 +46,6 @@ fn rescale(z: u32, quad: u32) -> vec4<f32> {
     return vec4<f32>(1.0);
 }
 
-fn is_live(z: u32, row: u32) -> bool {
-    return params.t + z * params.t_stride < lens[row];
-}
-
 fn finish(z: u32, row: u32, quad: u32, pair: Pair4) {
     if (row >= params.batch) {
         return;
@@ -59,10 +55,7 @@ fn finish(z: u32, row: u32, quad: u32, pair: Pair4) {
         sum *= vectors[params.scale_base + z * params.scale_stride + quad];
     }
     let t = params.t + z * params.t_stride;
-    var live = true;
-    if (RAGGED) {
-        live = is_live(z, row);
-    }
+    let live = is_live(z, row);
     let slot = (params.slot + z * params.slot_stride) & 1u;
     let h_row = ((params.cell + z) * params.batch + row) * params.proj_size;
     let h_prev = slot * params.h_len + h_row;
@@ -93,13 +86,6 @@ fn finish(z: u32, row: u32, quad: u32, pair: Pair4) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn project(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let z = group.z;
-    var live = true;
-    if (RAGGED) {
-        live = false;
-        for (var row = group.y * GROUP_ROWS; row < min((group.y + 1u) * GROUP_ROWS, params.batch); row++) {
-            live = live || is_live(z, row);
-        }
-    }
     let weight_hr = Source(false, params.hidden_size, params.weight_base + z * params.weight_stride);
-    run_product(Product(z, (params.proj_size + 3u) / 4u, Source(true, 0u, 0u), weight_hr), group, lane, live);
+    run_product(Product(z, (params.proj_size + 3u) / 4u, Source(true, 0u, 0u), weight_hr), group, lane, any_live(z, group.y * GROUP_ROWS));
 }

@@ -70,10 +70,6 @@ fn rescale(z: u32, unit: u32) -> vec4<f32> {
     return vector(SCALE_IH, z, unit) / vector(SCALE_HH, z, unit);
 }
 
-fn is_live(z: u32, row: u32) -> bool {
-    return params.t + z * params.t_stride < lens[row];
-}
-
 fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
     if (row >= params.batch) {
         return;
@@ -92,10 +88,7 @@ fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
         return;
     }
     let t = params.t + z * params.t_stride;
-    var live = true;
-    if (RAGGED) {
-        live = is_live(z, row);
-    }
+    let live = is_live(z, row);
     let c_place = 2u * params.h_len + (params.cell * params.batch) * params.hidden_size + place;
     var h_next = 0.0;
     if (live) {
@@ -135,13 +128,6 @@ fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let z = group.z;
-    var live = true;
-    if (RAGGED) {
-        live = false;
-        for (var row = group.y * GROUP_ROWS; row < min((group.y + 1u) * GROUP_ROWS, params.batch); row++) {
-            live = live || is_live(z, row);
-        }
-    }
     var weight_ih = Source(true, 0u, 0u);
     var weight_hh = Source(false, params.out_size, params.weight_base + z * params.weight_stride);
     if (WAVEFRONT && z >= params.hoisted) {
@@ -149,5 +135,5 @@ fn step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         weight_ih = Source(true, params.out_size, params.concat_base + z * params.concat_stride);
         weight_hh.weight_base = weight_ih.weight_base + params.out_size * params.hidden_size;
     }
-    run_product(Product(z, params.hidden_size, weight_ih, weight_hh), group, lane, live);
+    run_product(Product(z, params.hidden_size, weight_ih, weight_hh), group, lane, any_live(z, group.y * GROUP_ROWS));
 }

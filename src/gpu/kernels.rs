@@ -245,6 +245,7 @@ macro_rules! step_parts {
             file!("shared/vectors.wgsl"),
             file!("shared/product.wgsl"),
             $(file!($product),)+
+            file!("shared/live_rows.wgsl"),
             PartSlot::Cell,
             file!("step.wgsl"),
         ]
@@ -253,7 +254,14 @@ macro_rules! step_parts {
 
 macro_rules! project_parts {
     ($weights:expr, $($product:literal),+) => {
-        &[file!("shared/two_float.wgsl"), $weights, file!("shared/product.wgsl"), $(file!($product),)+ file!("project.wgsl")]
+        &[
+            file!("shared/two_float.wgsl"),
+            $weights,
+            file!("shared/product.wgsl"),
+            $(file!($product),)+
+            file!("shared/live_rows.wgsl"),
+            file!("project.wgsl"),
+        ]
     };
 }
 
