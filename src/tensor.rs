@@ -87,7 +87,9 @@ element_types! {
     F64, f64, "float64";
     I32, i32, "int32";
     I64, i64, "int64";
+    I8, i8, "int8";
     U8, u8, "uint8";
+    Bool, bool, "bool";
 }
 
 impl Tensor {

@@ -61,8 +61,8 @@ pub fn write_all(files: &[(&Path, &Tensor)]) -> Result<()> {
 fn parse(bytes: &[u8]) -> Result<Tensor> {
     let (header, data) = header(bytes)?;
     let descr = header.type_descriptor.as_string().map(String::as_str).unwrap_or_default();
-    let expected = "element type: expected float32, float64, int32, int64 or uint8";
-    if descr.starts_with('>') && !descr.ends_with("u1") {
+    let expected = "element type: expected float32, float64, int32, int64, int8, uint8 or bool";
+    if descr.starts_with('>') && !descr.ends_with('1') {
         return Err(Error::shape(format!("{expected}, little-endian, found big-endian {} (`{descr}`)", type_name(descr))));
     }
     match descr.trim_start_matches(['<', '>', '|', '=']) {
@@ -70,7 +70,9 @@ fn parse(bytes: &[u8]) -> Result<Tensor> {
         "f8" => elements(&header, data, f64::from_le_bytes).map(Tensor::F64),
         "i4" => elements(&header, data, i32::from_le_bytes).map(Tensor::I32),
         "i8" => elements(&header, data, i64::from_le_bytes).map(Tensor::I64),
+        "i1" => elements(&header, data, i8::from_le_bytes).map(Tensor::I8),
         "u1" => elements(&header, data, u8::from_le_bytes).map(Tensor::U8),
+        "b1" => elements(&header, data, |[byte]| byte != 0).map(Tensor::Bool),
         "" => Err(Error::shape(format!("{expected}, found a structured type"))),
         _ => Err(Error::shape(format!("{expected}, found {} (`{descr}`)", type_name(descr)))),
     }
@@ -122,8 +124,6 @@ fn elements<A: Clone, const BYTES: usize>(header: &Header, data: &[u8], element:
 /// The name in `numpy` of a type that this crate does not read.
 fn type_name(descr: &str) -> &str {
     match descr.trim_start_matches(['<', '>', '|', '=']) {
-        "b1" => "bool",
-        "i1" => "int8",
         "i2" => "int16",
         "i4" => "int32",
         "i8" => "int64",
@@ -151,7 +151,9 @@ fn to_bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
         Tensor::F64(elements) => array(elements),
         Tensor::I32(elements) => array(elements),
         Tensor::I64(elements) => array(elements),
+        Tensor::I8(elements) => array(elements),
         Tensor::U8(elements) => array(elements),
+        Tensor::Bool(elements) => array(elements),
     }
 }
 
@@ -189,12 +191,14 @@ mod tests {
     fn every_type_survives_a_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.npy");
-        let tensors: [Tensor; 7] = [
+        let tensors: [Tensor; 9] = [
             array![[1.5f32, 7.0], [f32::INFINITY, -0.0]].into(),
             array![[1.5f64, -2.0]].into(),
             array![i32::MIN, 3].into(),
             array![i64::MAX, -3].into(),
             array![0u8, 255].into(),
+            array![-128i8, 127].into(),
+            array![true, false].into(),
             arr0(2.5f32).into(),
             Array::<f32, _>::zeros((3, 0, 2)).into(),
         ];
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn other_types_are_named() {
         fails(&with_shape("<f2", "(1,)", &[0; 2]), ErrorKind::Shape, "found float16");
-        fails(&with_shape("|b1", "(1,)", &[0; 1]), ErrorKind::Shape, "found bool");
+        fails(&with_shape("<i2", "(1,)", &[0; 2]), ErrorKind::Shape, "found int16");
         fails(&with_shape(">f4", "(1,)", &[0; 4]), ErrorKind::Shape, "found big-endian float32 (`>f4`)");
         fails(&with_shape("|O", "(1,)", &[0; 4]), ErrorKind::Shape, "found Python objects");
         fails(&file("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", &[0; 4]), ErrorKind::Shape, "structured");
