@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array, Array2, ArrayView, ArrayView2, ArrayView3, ArrayViewD, Axis, Dimension, RemoveAxis};
 
-use super::proto::{AttributeKind, AttributeProto, NodeProto};
+use super::proto::NodeProto;
 use crate::error::{Error, Result};
 use crate::network::{Activation, CellActivations, CellWeights, Direction, Layout, Lstm, LstmConfig};
 use crate::tensor::TensorView;
@@ -206,51 +206,4 @@ fn activations(names: &[Vec<u8>], alphas: &[f32], betas: &[f32], dirs: usize, no
     }
     let direction = |first: usize| CellActivations { gate: functions[first], candidate: functions[first + 1], output: functions[first + 2] };
     Ok([direction(0), direction(3)])
-}
-
-impl AttributeProto {
-    /// The error for an attribute that does not keep `rule`.
-    fn refused(&self, rule: &str, found: impl std::fmt::Display) -> Error {
-        Error::config(format!("attribute `{}`: expected {rule}, found {found}", self.name))
-    }
-
-    /// Checks that the attribute is of `kind`, called `name` in words.
-    pub(super) fn expect(&self, kind: AttributeKind, name: &str) -> Result<()> {
-        if self.kind == kind as i32 { Ok(()) } else { Err(self.refused(name, format!("an attribute of ONNX type {}", self.kind))) }
-    }
-
-    /// The value of a list of texts.
-    fn strings(&self) -> Result<&[Vec<u8>]> {
-        self.expect(AttributeKind::Strings, "strings").map(|()| self.strings.as_slice())
-    }
-
-    /// The value of a list of numbers.
-    fn floats(&self) -> Result<&[f32]> {
-        self.expect(AttributeKind::Floats, "floats").map(|()| self.floats.as_slice())
-    }
-
-    /// The value of a number above 0; an infinite one bounds nothing.
-    fn bound(&self) -> Result<Option<f32>> {
-        self.expect(AttributeKind::Float, "a float")?;
-        if self.f > 0.0 { Ok(Some(self.f).filter(|bound| bound.is_finite())) } else { Err(self.refused("a bound above 0", self.f)) }
-    }
-
-    /// A direction; ONNX Runtime ignores case, so files with any case exist.
-    fn direction(&self) -> Result<Direction> {
-        self.expect(AttributeKind::String, "a string")?;
-        let name = String::from_utf8_lossy(&self.s);
-        Direction::from_name(&name.to_ascii_lowercase()).ok_or_else(|| self.refused("forward, reverse or bidirectional", format!("`{name}`")))
-    }
-
-    /// The value of a whole number of 1 or more.
-    fn size(&self) -> Result<usize> {
-        self.expect(AttributeKind::Int, "an int")?;
-        usize::try_from(self.i).ok().filter(|&size| size > 0).ok_or_else(|| self.refused("1 or more", self.i))
-    }
-
-    /// The value of a whole number that stands for false or true.
-    fn flag(&self) -> Result<bool> {
-        self.expect(AttributeKind::Int, "an int")?;
-        if self.i == 0 || self.i == 1 { Ok(self.i == 1) } else { Err(self.refused("0 or 1", self.i)) }
-    }
 }

@@ -1,5 +1,6 @@
 //! ONNX graphs made of `LSTM` nodes, with `Constant` and `Identity` between them.
 
+mod attribute;
 mod graph;
 mod lstm;
 mod ports;
