@@ -146,7 +146,7 @@ pub(super) struct TensorProto {
     /// elements of `float32`
     #[prost(float, repeated, tag = "4")]
     pub(super) float_data: Vec<f32>,
-    /// elements of `int32`, `uint8`, and the bits of `float16` and `bfloat16`
+    /// elements of `int32`, `int8`, `uint8`, `bool`, and the bits of `float16` and `bfloat16`
     #[prost(int32, repeated, tag = "5")]
     pub(super) int32_data: Vec<i32>,
     /// elements of `int64`

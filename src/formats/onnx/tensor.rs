@@ -11,10 +11,14 @@ use crate::tensor::{ElementType, Tensor};
 pub(super) const FLOAT: i32 = 1;
 /// `TensorProto.DataType` of `uint8`.
 pub(super) const UINT8: i32 = 2;
+/// `TensorProto.DataType` of `int8`.
+pub(super) const INT8: i32 = 3;
 /// `TensorProto.DataType` of `int32`.
 pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType` of `int64`.
 pub(super) const INT64: i32 = 7;
+/// `TensorProto.DataType` of `bool`.
+pub(super) const BOOL: i32 = 9;
 /// `TensorProto.DataType` of `float16`.
 pub(super) const FLOAT16: i32 = 10;
 /// `TensorProto.DataType` of `float64`.
@@ -87,6 +91,8 @@ pub(super) fn decode(name: &str, proto: &TensorProto) -> Result<Tensor> {
         INT32 => array(name, proto, &proto.int32_data, i32::from_le_bytes)?.into(),
         INT64 => array(name, proto, &proto.int64_data, i64::from_le_bytes)?.into(),
         UINT8 => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.into(),
+        INT8 => array(name, proto, &narrow::<i8>(name, proto)?, i8::from_le_bytes)?.into(),
+        BOOL => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.mapv(|byte| byte != 0).into(),
         FLOAT16 => array(name, proto, &narrow::<u16>(name, proto)?, u16::from_le_bytes)?.mapv(|bits| f16::from_bits(bits).to_f32()).into(),
         BFLOAT16 => array(name, proto, &narrow::<u16>(name, proto)?, u16::from_le_bytes)?.mapv(|bits| bf16::from_bits(bits).to_f32()).into(),
         other => return Err(Error::shape(format!("tensor `{name}`: element type {} is not supported", type_name(other)))),
@@ -167,6 +173,10 @@ mod tests {
         assert_eq!(decode("W", &int32).expect("int32"), ndarray::array![3_i32, -4].into());
         assert_eq!(decode("W", &int64).expect("int64"), ndarray::array![3_i64, -4].into());
         assert_eq!(decode("W", &uint8).expect("uint8"), ndarray::array![3_u8, 255].into());
+        let int8 = TensorProto { int32_data: vec![3, -128], ..proto(INT8, &[2]) };
+        assert_eq!(decode("W", &int8).expect("int8"), ndarray::array![3_i8, -128].into());
+        let boolean = TensorProto { raw_data: vec![0, 1, 2], ..proto(BOOL, &[3]) };
+        assert_eq!(decode("W", &boolean).expect("bool"), ndarray::array![false, true, true].into());
         let error = float32("W", &int32).expect_err("integers are no weights");
         assert_eq!(error.to_string(), "tensor `W`: expected float32, found int32");
     }
@@ -198,8 +208,8 @@ mod tests {
 
     #[test]
     fn unsupported_element_types_and_places_are_named() {
-        let error = decode("W", &proto(9, &[0])).expect_err("bool");
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Shape, "tensor `W`: element type bool is not supported"));
+        let error = decode("W", &proto(4, &[0])).expect_err("uint16");
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Shape, "tensor `W`: element type uint16 is not supported"));
         let error = decode("W", &proto(-7, &[0])).expect_err("no type");
         assert_eq!(error.to_string(), "tensor `W`: element type ONNX data type -7 is not supported");
         let entry = StringStringEntryProto { key: "location".to_owned(), value: "w.bin".to_owned() };
