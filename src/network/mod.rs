@@ -4,6 +4,8 @@ mod activation;
 mod call;
 mod config;
 mod layout;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing runs these operators yet"))]
+pub(crate) mod op;
 mod precision;
 mod weights;
 
