@@ -1,6 +1,6 @@
 //! The values of a node's attributes.
 
-use super::proto::{AttributeKind, AttributeProto};
+use super::proto::{AttributeKind, AttributeProto, TensorProto};
 use crate::error::{Error, Result};
 use crate::network::Direction;
 
@@ -23,6 +23,22 @@ impl AttributeProto {
     /// The value of a list of numbers.
     pub(super) fn floats(&self) -> Result<&[f32]> {
         self.expect(AttributeKind::Floats, "floats").map(|()| self.floats.as_slice())
+    }
+
+    /// The value of a list of whole numbers.
+    pub(super) fn ints(&self) -> Result<&[i64]> {
+        self.expect(AttributeKind::Ints, "ints").map(|()| self.ints.as_slice())
+    }
+
+    /// The value of a whole number.
+    pub(super) fn int(&self) -> Result<i64> {
+        self.expect(AttributeKind::Int, "an int").map(|()| self.i)
+    }
+
+    /// The value of a tensor.
+    pub(super) fn tensor(&self) -> Result<&TensorProto> {
+        self.expect(AttributeKind::Tensor, "a tensor")?;
+        self.t.as_ref().ok_or_else(|| self.refused("a tensor", "none"))
     }
 
     /// The value of a number above 0; an infinite one bounds nothing.

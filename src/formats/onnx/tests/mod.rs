@@ -3,6 +3,7 @@
 mod attributes;
 mod fuzz;
 mod graphs;
+mod operators;
 mod refusals;
 mod weights;
 
