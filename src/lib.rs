@@ -45,6 +45,8 @@ mod engine;
 mod error;
 pub mod formats;
 pub mod gpu;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no session runs segments yet"))]
+mod host;
 pub mod measure;
 mod network;
 mod reference;

@@ -1,0 +1,153 @@
+//! What stands between the LSTMs of an ONNX model, on the CPU: the only room in which `rten` appears.
+//!
+//! A [`Segment`] is a model of its own. rten folds constants and fuses operators as it loads one; what it lacks, computes wrongly or would not
+//! survive is refused before that (`operators`, `check`).
+//!
+//! All segments of a process share one pool of threads, as many as rayon has where the first of them runs; `RTEN_NUM_THREADS`
+//! holds for loading alone. rten enters its pool for every run, which takes some microseconds from a thread that is not the pool's.
+
+mod check;
+mod operators;
+mod proto;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use prost::Message;
+use prost::bytes::Bytes;
+use rten::{LoadErrorKind, Model, ModelOptions, NodeId, RunErrorKind, RunOptions, ThreadPool};
+
+pub(crate) use self::operators::{Missing, has_operator, missing_operators};
+use crate::error::{Error, ErrorKind, Result};
+use crate::tensor::{ElementType, Tensor, TensorView};
+
+/// The threads of all segments of this process.
+fn threads() -> Arc<ThreadPool> {
+    static THREADS: OnceLock<Arc<ThreadPool>> = OnceLock::new();
+    THREADS.get_or_init(|| Arc::new(ThreadPool::with_num_threads(rayon::current_num_threads()))).clone()
+}
+
+/// A part of an ONNX model, prepared for the CPU.
+pub(crate) struct Segment {
+    model: Model,
+    inputs: Vec<(String, NodeId)>,
+    outputs: Vec<Output>,
+    /// what rten is asked for: it takes every node once
+    computed: Vec<NodeId>,
+}
+
+struct Output {
+    name: String,
+    element_type: Option<ElementType>,
+    /// its place in `computed`
+    place: usize,
+}
+
+impl Segment {
+    /// Prepares `model`, an encoded `ModelProto`. `inputs` are the inputs of its graph in the order in which `run` takes them, `outputs` those
+    /// that `run` returns, with their element types where the model declares them.
+    ///
+    /// # Errors
+    /// - `Format`: not a model, or a graph whose parts do not fit
+    /// - `Config`: operators or variants that the CPU does not have, all of them named
+    /// - `Limit`: a constant asks for a tensor of more than 2 GiB
+    pub(crate) fn new(model: Vec<u8>, inputs: Vec<String>, outputs: Vec<(String, Option<ElementType>)>) -> Result<Self> {
+        let bytes = Bytes::from(model);
+        let proto = proto::ModelProto::decode(bytes.clone()).map_err(|error| Error::format("segment: not an ONNX model").with_source(error))?;
+        check::model(&proto, bytes.len())?;
+        let declared = proto.graph.into_iter().flat_map(|graph| graph.output).map(|output| output.name).collect::<Vec<_>>();
+        let bytes = Vec::from(bytes);
+        // rten asserts and indexes where a node does not fit its inputs, in loading too. Nothing of this crate is half-changed by such a panic,
+        // and what rten held is dropped with it.
+        let loaded = catch_unwind(AssertUnwindSafe(|| ModelOptions::with_all_ops().load(bytes)));
+        let model = loaded.map_err(|panic| panicked(&*panic))?.map_err(load_error)?;
+
+        let inputs = inputs.into_iter().map(|name| match model.find_node(&name).filter(|id| model.input_ids().contains(id)) {
+            Some(id) => Ok((name, id)),
+            None => Err(Error::format(format!("tensor `{name}`: not an input of its segment"))),
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        if let Some(id) = model.input_ids().iter().find(|id| inputs.iter().all(|(_, given)| given != *id)) {
+            let name = model.node_info(*id).and_then(|node| node.name().map(str::to_owned)).unwrap_or_default();
+            return Err(Error::format(format!("tensor `{name}`: an input of the segment that nobody gives")));
+        }
+
+        // a folded or fused output is another node than the one that has its name
+        let mut computed = Vec::new();
+        let outputs = outputs.into_iter().map(|(name, element_type)| {
+            let place = declared.iter().position(|output| *output == name);
+            let id = place.and_then(|place| model.output_ids().get(place).copied());
+            let id = id.ok_or_else(|| Error::format(format!("tensor `{name}`: not an output of its segment")))?;
+            let place = computed.iter().position(|computed| *computed == id).unwrap_or_else(|| {
+                computed.push(id);
+                computed.len() - 1
+            });
+            Ok(Output { name, element_type, place })
+        });
+        let outputs = outputs.collect::<Result<Vec<_>>>()?;
+        Ok(Self { model, inputs, outputs, computed })
+    }
+
+    /// Computes the outputs from the inputs, both in the order that [`Segment::new`] was given.
+    ///
+    /// # Errors
+    /// - `Shape`: an input, or a tensor within, has a shape, an element type or a value that does not do
+    /// - `Config`: a variant of an operator that shows in a run only
+    pub(crate) fn run(&self, inputs: &[TensorView<'_>]) -> Result<Vec<Tensor>> {
+        if inputs.len() != self.inputs.len() {
+            return Err(Error::shape(format!("segment: expected {} inputs, found {}", self.inputs.len(), inputs.len())));
+        }
+        let given = self.inputs.iter().zip(inputs).map(|((name, id), tensor)| Ok((*id, value::to_rten(name, tensor)?)));
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let options = RunOptions::default().with_thread_pool(Some(threads()));
+        // see `new`; a run changes nothing in the model but the plan that it keeps, which is whole or not there
+        let run = catch_unwind(AssertUnwindSafe(|| self.model.run(given, &self.computed, Some(options))));
+        let values = run.map_err(|panic| panicked(&*panic))?.map_err(run_error)?;
+
+        let mut values = values.into_iter().map(Some).collect::<Vec<_>>();
+        let last = |k: usize| self.outputs[k + 1..].iter().all(|later| later.place != self.outputs[k].place);
+        let take = self.outputs.iter().enumerate().map(|(k, output)| {
+            let value = if last(k) { values[output.place].take() } else { values[output.place].clone() };
+            value::from_rten(&output.name, value.expect("taken by the last output that has it"), output.element_type)
+        });
+        take.collect()
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Error::config(format!("segment: the CPU cannot compute it: {}", crate::error::one_line(text.unwrap_or("no reason given"))))
+}
+
+fn load_error(error: rten::LoadError) -> Error {
+    let kind = match error.kind() {
+        LoadErrorKind::OperatorInvalid | LoadErrorKind::OptimizeError | LoadErrorKind::ShapeInferenceFailed => ErrorKind::Config,
+        _ => ErrorKind::Format,
+    };
+    let text = error.to_string();
+    let text = match error.node() {
+        Some(node) => format!("node `{node}`: {}", text.strip_prefix(&format!("in node \"{node}\": ")).unwrap_or(&text)),
+        None => format!("segment: {text}"),
+    };
+    Error::new(kind, text).with_source(error)
+}
+
+fn run_error(error: rten::RunError) -> Error {
+    let text = error.to_string();
+    let (subject, what) = match text.split_once(" failed: ") {
+        Some((_, what)) => (error.node_path().into_iter().flatten().collect::<Vec<_>>().join("/"), what.replacen(". Inputs were (", "; inputs (", 1)),
+        None => (error.node_path().into_iter().flatten().collect::<Vec<_>>().join("/"), text.clone()),
+    };
+    let kind = match error.kind() {
+        RunErrorKind::OperatorError if what.starts_with("unsupported") => ErrorKind::Config,
+        RunErrorKind::OperatorError | RunErrorKind::InvalidInput => ErrorKind::Shape,
+        _ => ErrorKind::Format,
+    };
+    let message = if subject.is_empty() { format!("segment: {what}") } else { format!("node `{subject}`: {what}") };
+    Error::new(kind, message).with_source(error)
+}
