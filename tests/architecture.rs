@@ -95,6 +95,16 @@ fn wgpu_appears_only_below_gpu() {
 }
 
 #[test]
+fn rten_appears_only_below_host() {
+    for (name, text) in files("src", "rs") {
+        if !name.starts_with("src/host/") {
+            let code = code(&name, &text);
+            assert!(!has_word(&code, "rten") && !has_word(&code, "rten_tensor"), "{name} uses rten");
+        }
+    }
+}
+
+#[test]
 fn plain_data_of_the_gpu_knows_no_wgpu_type() {
     let plain = ["src/gpu/plan/", "src/gpu/kernels.rs", "src/gpu/params.rs", "src/gpu/specialise.rs", "src/gpu/shader.rs", "src/gpu/pack.rs"];
     let files = files("src/gpu", "rs");
@@ -108,10 +118,11 @@ fn plain_data_of_the_gpu_knows_no_wgpu_type() {
 
 /// `from` may not name `to`.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("src/reference/", &["cpu", "gpu", "engine", "formats", "cli"]),
-    ("src/cpu/", &["reference", "gpu", "engine", "formats", "cli"]),
-    ("src/gpu/", &["reference", "cpu", "engine", "formats", "cli"]),
+    ("src/reference/", &["host", "cpu", "gpu", "engine", "formats", "cli"]),
+    ("src/cpu/", &["host", "reference", "gpu", "engine", "formats", "cli"]),
+    ("src/gpu/", &["host", "reference", "cpu", "engine", "formats", "cli"]),
     ("src/formats/", &["reference", "cpu", "gpu", "engine", "cli"]),
+    ("src/host/", &["reference", "cpu", "gpu", "engine", "formats", "network", "device", "compare", "measure", "cli"]),
     ("src/network/", &["reference", "cpu", "gpu", "engine", "cli"]),
     ("src/engine/", &["cli"]),
     ("src/lib.rs", &["cli"]),
