@@ -5,6 +5,7 @@
 
 mod adapter;
 mod buffer;
+mod call;
 mod device;
 pub mod form;
 pub mod kernels;
