@@ -63,7 +63,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use gpu::form::ScheduleName;
 pub use network::Precision;
 pub use network::{
-    Activation, AxisSize, CellActivations, CellWeights, Direction, GATES, Gate, LayerNormWeights, Layout, Lstm, LstmConfig, Network, Port,
+    Activation, AxisSize, CellActivations, CellWeights, DenseStage, Direction, Embedding, GATES, Gate, LayerNormWeights, Layout, Linear, Lstm,
+    LstmConfig, Network, Port, RowFunction,
 };
 pub use tensor::{ElementType, Inputs, Outputs, Tensor, TensorView};
 

@@ -9,6 +9,7 @@
 
 mod activation;
 mod cell;
+mod dense;
 mod pack;
 mod real;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use ndarray::{Array2, ArrayRef, ArrayView3, ArrayViewMut, ArrayViewMut3, ArrayVi
 use rayon::prelude::*;
 
 use crate::network::{Lstm, LstmCall, LstmConfig, LstmState};
+pub(crate) use dense::CpuDense;
 use pack::{PackedCell, pack, row_major};
 use real::Real;
 use walk::Walk;

@@ -86,7 +86,7 @@ impl<E: Real> PackedCell<E> {
 }
 
 /// The transposed matrix, row-major.
-fn transposed<E: Real>(matrix: &Array2<f32>) -> Array2<E> {
+pub(super) fn transposed<E: Real>(matrix: &Array2<f32>) -> Array2<E> {
     row_major(matrix.t())
 }
 

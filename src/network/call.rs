@@ -43,6 +43,13 @@ pub(crate) struct LstmState<E = f32> {
     pub(crate) c: Array3<E>,
 }
 
+impl InitialState<'_> {
+    /// Whether no state is given.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.h.is_none() && self.c.is_none()
+    }
+}
+
 impl LstmCall<'_> {
     /// T
     pub(crate) fn seq_len(&self) -> usize {

@@ -3,6 +3,7 @@
 mod activation;
 mod call;
 mod config;
+mod dense;
 mod layout;
 #[cfg_attr(not(test), expect(dead_code, reason = "nothing runs these operators yet"))]
 pub(crate) mod op;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use activation::{Activation, CellActivations};
 pub(crate) use call::{InitialState, LstmCall, LstmResults, LstmState, check_room};
 pub use config::{Direction, GATES, Gate, LstmConfig};
+pub use dense::{DenseStage, Embedding, Linear, RowFunction};
 pub use layout::Layout;
 pub use precision::Precision;
 pub(crate) use precision::{int8_scales, to_int8};

@@ -52,6 +52,18 @@ impl Precision {
         Tolerance { atol: bound, rtol: bound }
     }
 
+    /// Whether every weight can be stored; `place` goes into the error.
+    pub(crate) fn check(self, weights: &Array2<f32>, place: impl FnOnce() -> String) -> Result<()> {
+        let stores = |weight: f32| match self {
+            Self::F32 => true,
+            Self::F16 => !weight.is_finite() || weight.abs() <= LARGEST_F16,
+            Self::Int8 => weight.is_finite(),
+        };
+        let Some(weight) = weights.iter().find(|weight| !stores(**weight)) else { return Ok(()) };
+        let rule = if self == Self::F16 { "weights of at most 65504" } else { "finite weights" };
+        Err(Error::config(format!("precision {self}: needs {rule}, found {weight} in {}", place())))
+    }
+
     /// Bytes of a stored weight.
     pub(crate) fn weight_bytes(self) -> usize {
         match self {
@@ -113,23 +125,16 @@ impl Lstm {
             let cell = self.cell(number / dirs, number % dirs);
             for (name, weight) in [("weight_ih", Some(&cell.weight_ih)), ("weight_hh", Some(&cell.weight_hh)), ("weight_hr", cell.weight_hr.as_ref())]
             {
-                let stores = |weight: f32| match precision {
-                    Precision::F32 => true,
-                    Precision::F16 => !weight.is_finite() || weight.abs() <= LARGEST_F16,
-                    Precision::Int8 => weight.is_finite(),
-                };
-                if let Some(weight) = weight.into_iter().flatten().find(|weight| !stores(**weight)) {
-                    let rule = if precision == Precision::F16 { "weights of at most 65504" } else { "finite weights" };
-                    let place = format!("layer {}, direction {}", number / dirs, number % dirs);
-                    return Err(Error::config(format!("precision {precision}: needs {rule}, found {weight} in {name} of {place}")));
-                }
+                let place = || format!("{name} of layer {}, direction {}", number / dirs, number % dirs);
+                weight.map_or(Ok(()), |weight| precision.check(weight, place))?;
             }
         }
         Ok(())
     }
 }
 
-fn stored(weights: &Array2<f32>, precision: Precision) -> Array2<f32> {
+/// Every weight at the value that it has once stored.
+pub(super) fn stored(weights: &Array2<f32>, precision: Precision) -> Array2<f32> {
     match precision {
         Precision::F32 => weights.clone(),
         Precision::F16 => weights.mapv(|weight| f16::from_f32(weight).to_f32()),

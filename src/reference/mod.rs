@@ -5,16 +5,19 @@
 
 mod activation;
 mod cell;
+mod embed;
 mod input_gates;
+mod linear;
 mod norm_cell;
 mod norm_gates;
 mod project;
+mod row_function;
 mod step;
 
-use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayViewD, Axis, IxDyn, concatenate, s};
 use rayon::prelude::*;
 
-use crate::network::{CellActivations, CellWeights, Lstm, LstmCall, LstmConfig, LstmState};
+use crate::network::{CellActivations, CellWeights, Embedding, Linear, Lstm, LstmCall, LstmConfig, LstmState, RowFunction};
 
 /// One layer and direction, as the kernels see it.
 struct Cell<'a> {
@@ -60,6 +63,25 @@ pub(crate) fn run(lstm: &Lstm, call: &LstmCall<'_>, state: &mut LstmState<f64>) 
         x = concatenate(Axis(2), &views).expect("the directions have the same steps and rows").as_standard_layout().into_owned();
     }
     x
+}
+
+/// The vectors of ids in range, `[.., E]` for ids `[..]`.
+pub(crate) fn embed(embedding: &Embedding, ids: ArrayViewD<'_, u32>) -> ArrayD<f64> {
+    let shape = [ids.shape(), &[embedding.embedding_dim()]].concat();
+    let values = ids.iter().flat_map(|&id| embed::embed(embedding, id)).collect();
+    ArrayD::from_shape_vec(IxDyn(&shape), values).expect("a vector for every id")
+}
+
+/// A linear layer, if there is one, and a function of every row: `[.., F]` for `x [.., I]`.
+pub(crate) fn dense(linear: Option<&Linear>, function: RowFunction, x: ArrayViewD<'_, f32>) -> ArrayD<f64> {
+    let mut shape = x.shape().to_vec();
+    let rows = x.rows().into_iter().map(|row| row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>());
+    let row = |x: Vec<f64>| row_function::row_function(&linear.map_or(x.clone(), |linear| linear::linear(&x, linear)), function);
+    let values = rows.flat_map(row).collect();
+    if let (Some(features), Some(linear)) = (shape.last_mut(), linear) {
+        *features = linear.out_features();
+    }
+    ArrayD::from_shape_vec(IxDyn(&shape), values).expect("as many results as there are features")
 }
 
 /// One row of one layer and direction: `x [T, I]`, of which the first `len` steps count.
