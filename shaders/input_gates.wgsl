@@ -2,7 +2,9 @@
 //   gates_x[dir, row, unit, gate] = bias[dir, unit, gate] + sum_k weight_ih[dir, k, unit, gate] * x[x_row[dir] + row, k]
 //   PAIRS: sums in pairs of f32 (shared/two_float.wgsl); the low parts go to gates_x behind the high ones.
 //   A row is one (t, n); rows of consecutive steps follow each other. RAGGED: tiles of padding alone are skipped, and gates_x stays as it is there.
+//   A linear layer is the same with D = 1: its quads are four neighbouring outputs instead of the gates of a unit, and H of them are ceil(F / 4).
 // Twin:       src/reference/input_gates.rs
+// Twin:       src/reference/linear.rs
 // Dispatch:   (ceil(H / GROUP_OUTPUTS), ceil(num_rows / GROUP_ROWS), D), once a chunk of time steps
 // Shared mem: see shared/tile_product.wgsl        Barriers: uniform, 2 a tile
 // Requires:   num_rows >= 1, hidden_size >= 1, input_size >= 1; no divisibility
@@ -21,9 +23,9 @@ struct InputGatesParams {
     gates_low_offset: u32,                // from gates_x to its low parts, in vec4, with PAIRS
     x_row: u32,                           // first row of `x` for direction 0
     x_row_stride: u32,                    // to that of direction 1, modulo 2^32
+    gates_base: u32,                      // of row 0 of direction 0, in vec4
     _pad0: u32,
     _pad1: u32,
-    _pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  InputGatesParams;
@@ -49,7 +51,7 @@ fn finish(z: u32, row: u32, unit: u32, sum: Pair4) {
     if (row >= params.num_rows) {
         return;
     }
-    let place = z * params.gates_stride + row * params.hidden_size + unit;
+    let place = params.gates_base + z * params.gates_stride + row * params.hidden_size + unit;
     var total = sum;
     if (HAS_SCALES) {
         total.high *= vector(SCALE_IH, z, unit);

@@ -74,6 +74,15 @@ pub struct ResidentForm {
     pub held: bool,
 }
 
+/// `softmax.wgsl`: several threads a row, one row or several a workgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SoftmaxForm {
+    /// threads of a workgroup
+    pub workgroup_size: u32,
+    /// threads that share a row, a power of two
+    pub lanes: u32,
+}
+
 /// In which order the cells of a stack are computed, and in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Schedule {

@@ -18,6 +18,7 @@ mod profile;
 pub mod shader;
 pub mod specialise;
 mod state;
+mod strided;
 mod timer;
 mod transfer;
 mod trial;

@@ -16,7 +16,7 @@ use half::f16;
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result};
-use crate::network::{CellWeights, GATES, Lstm, Precision, int8_scales, to_int8};
+use crate::network::{CellWeights, GATES, Linear, Lstm, Precision, int8_scales, to_int8};
 
 /// Bytes of a `vec4<f32>`.
 pub(crate) const VEC4_BYTES: u64 = 16;
@@ -70,6 +70,9 @@ pub struct Region {
 /// Rows `[D, H]` of a layer in `vectors`, as numbered in `shaders/shared/vectors.wgsl`.
 pub(crate) const VECTOR_ROWS: usize = 8;
 
+/// That of the input product's scales.
+const SCALE_IH_ROW: usize = 6;
+
 /// Packs the weights of `lstm`, stored in `precision`, into buffers of at most `max_arena_bytes` each.
 ///
 /// # Errors
@@ -90,6 +93,29 @@ pub fn pack(lstm: &Lstm, precision: Precision, max_arena_bytes: u64) -> Result<P
     Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers } })
 }
 
+/// Packs the weight of a linear layer as that of an input product, quads of four outputs in the place of a unit's gates: one arena, and the rows of
+/// `vectors` that such a product reads, its bias and its scales.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_linear(linear: &Linear, precision: Precision, max_arena_bytes: u64) -> Result<PackedWeights> {
+    linear.check_stored_as(precision)?;
+    let mut packer = Packer { arenas: vec![Vec::new()], vectors: Vec::new(), precision, max_arena_bytes };
+    let matrix = by_output(&linear.weight().view());
+    packer.place("weight [out_features, in_features]", &[&matrix])?;
+    let outputs = matrix.scales.len();
+    let value = |output: usize| linear.bias().and_then(|bias| bias.get(output)).copied().unwrap_or(0.0);
+    packer.vectors.extend((0..outputs).map(|quad| std::array::from_fn(|at| value(4 * quad + at))));
+    // what such a product does not have lies between
+    packer.vectors.resize(SCALE_IH_ROW * outputs, [0.0; 4]);
+    packer.vectors.extend(&matrix.scales);
+    let bytes = packer.vectors.len() as u64 * VEC4_BYTES;
+    if bytes > max_arena_bytes {
+        return Err(too_large("bias and scales of a linear layer", bytes, max_arena_bytes));
+    }
+    Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers: Vec::new() } })
+}
+
 impl PackedWeights {
     /// Bytes of all buffers.
     pub fn bytes(&self) -> u64 {
@@ -106,6 +132,7 @@ struct Packer {
 
 impl Packer {
     fn layer(&mut self, layer: usize, cells: &[&CellWeights]) -> Result<PackedLayer> {
+        let of_layer = |name: &str| format!("{name} of layer {layer}, all directions");
         let gates: fn(&ArrayView2<'_, f32>) -> Quads = by_gate;
         let matrices = |of: &dyn Fn(&CellWeights) -> ArrayView2<'_, f32>| -> Vec<Quads> { cells.iter().map(|cell| gates(&of(cell))).collect() };
         let weight_ih = matrices(&|cell| cell.weight_ih.view());
@@ -115,18 +142,19 @@ impl Packer {
         let fits = self.quads(&joined) * self.quad_bytes() <= self.max_arena_bytes;
         let (input_quads, cell_quads) = (weight_ih[0].values.len(), weight_ih[0].values.len() + weight_hh[0].values.len());
         let (weight_ih, weight_hh) = if fits {
-            let both = self.place("weight_ih, weight_hh", layer, &joined)?;
+            let both = self.place(&of_layer("weight_ih, weight_hh"), &joined)?;
             let both = Region { stride: index(cell_quads), ..both };
             (both, Region { base: both.base + index(input_quads), ..both })
         } else {
             (
-                self.place("weight_ih", layer, &weight_ih.iter().collect::<Vec<_>>())?,
-                self.place("weight_hh", layer, &weight_hh.iter().collect::<Vec<_>>())?,
+                self.place(&of_layer("weight_ih"), &weight_ih.iter().collect::<Vec<_>>())?,
+                self.place(&of_layer("weight_hh"), &weight_hh.iter().collect::<Vec<_>>())?,
             )
         };
         let weight_hr: Vec<Quads> = cells.iter().filter_map(|cell| cell.weight_hr.as_ref()).map(|weight| by_output(&weight.view())).collect();
         self.vectors.extend(weight_hr.iter().flat_map(|matrix| &matrix.scales));
-        let weight_hr = if weight_hr.is_empty() { Region::default() } else { self.place("weight_hr", layer, &weight_hr.iter().collect::<Vec<_>>())? };
+        let weight_hr =
+            if weight_hr.is_empty() { Region::default() } else { self.place(&of_layer("weight_hr"), &weight_hr.iter().collect::<Vec<_>>())? };
         Ok(PackedLayer { weight_ih, weight_hh, weight_hr, joined: fits, vectors })
     }
 
@@ -150,7 +178,7 @@ impl Packer {
                         3 => gates(norm.map(|norm| &norm.gamma_ih), 1.0, unit),
                         4 => gates(norm.map(|norm| &norm.gamma_hh), 1.0, unit),
                         5 => norm.map_or([1.0, 0.0, 0.0, 0.0], |norm| [norm.gamma_c[unit], norm.beta_c[unit], 0.0, 0.0]),
-                        6 => weight_ih[dir].scales[unit],
+                        SCALE_IH_ROW => weight_ih[dir].scales[unit],
                         _ => weight_hh[dir].scales[unit],
                     }
                 };
@@ -169,10 +197,10 @@ impl Packer {
     }
 
     /// Puts `matrices`, one a direction, behind what is there already, in a new arena where the last one is full.
-    fn place(&mut self, name: &str, layer: usize, matrices: &[&Quads]) -> Result<Region> {
+    fn place(&mut self, name: &str, matrices: &[&Quads]) -> Result<Region> {
         let need = self.quads(matrices) * self.quad_bytes();
         if need > self.max_arena_bytes {
-            return Err(too_large(&format!("{name} of layer {layer}, all directions"), need, self.max_arena_bytes));
+            return Err(too_large(name, need, self.max_arena_bytes));
         }
         if self.arenas.last().is_some_and(|arena| size_of_val(&arena[..]) as u64 + need > self.max_arena_bytes) {
             self.arenas.push(Vec::new());
@@ -280,6 +308,21 @@ mod tests {
         assert_eq!(packed.vectors[layer.vectors as usize + unit], [4.5, 9.5, 14.5, 19.5]);
         // weight_hh follows weight_ih
         assert!(layer.joined && layer.weight_hh.base == layer.weight_ih.base + 3 * 5 && layer.weight_hh.stride == (3 + 2) * 5);
+    }
+
+    #[test]
+    fn a_linear_layer_is_packed_as_an_input_product() {
+        let weight = Array2::from_shape_fn((5, 3), |(row, k)| (10 * row + k) as f32);
+        let linear = Linear::new(weight, Some(Array1::from_shape_fn(5, |row| row as f32))).expect("a valid layer");
+        let packed = pack_linear(&linear, Precision::F32, 1 << 20).expect("it fits");
+        let quad = |at: usize| -> [f32; 4] { std::array::from_fn(|part| f32::from_bits(packed.arenas[0][4 * at + part])) };
+        // two quads of outputs for every input
+        assert_eq!([quad(0), quad(1), quad(4)], [[0.0, 10.0, 20.0, 30.0], [40.0, 0.0, 0.0, 0.0], [2.0, 12.0, 22.0, 32.0]]);
+        assert_eq!(packed.vectors[..2], [[0.0, 1.0, 2.0, 3.0], [4.0, 0.0, 0.0, 0.0]]);
+        let packed = pack_linear(&linear, Precision::Int8, 1 << 20).expect("it fits");
+        assert_eq!(packed.vectors[SCALE_IH_ROW * 2 + 1], [42.0 / 127.0, 1.0, 1.0, 1.0]);
+        let error = pack_linear(&linear, Precision::F32, 64).expect_err("it does not fit");
+        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ params! {
     /// Uniforms of `input_gates.wgsl`.
     InputGatesParams {
         num_rows, batch, input_size, hidden_size, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_stride, gates_low_offset, x_row, x_row_stride, _pad0, _pad1, _pad2,
+        gates_stride, gates_low_offset, x_row, x_row_stride, gates_base, _pad0, _pad1,
     }
 }
 params! {
@@ -56,5 +56,20 @@ params! {
     ProjectParams {
         batch, hidden_size, proj_size, y_size, weight_base, weight_stride, scale_base, scale_stride, cell_out_base, t, t_stride,
         h_len, slot, slot_stride, cell, last_cell,
+    }
+}
+params! {
+    /// Uniforms of `embed.wgsl`.
+    EmbedParams { num_rows, embedding_dim, num_embeddings, first_row, span, _pad0, _pad1, _pad2, }
+}
+params! {
+    /// Uniforms of `row_activation.wgsl` and of `softmax.wgsl`.
+    RowFunctionParams { num_rows, features, x_base, x_stride, first_row, span, _pad0, _pad1, }
+}
+params! {
+    /// Uniforms of `relayout.wgsl`.
+    RelayoutParams {
+        len, span, x_base, y_base, size_1, size_2, size_3, _pad0, x_stride_0, x_stride_1, x_stride_2, x_stride_3,
+        y_stride_0, y_stride_1, y_stride_2, y_stride_3,
     }
 }

@@ -1,8 +1,8 @@
 //! Which specialisation of each kernel an LSTM needs: its text's constants and the values of its overrides.
 
-use crate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, TileForm};
+use crate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, SoftmaxForm, TileForm};
 use crate::gpu::kernels::{CellText, KernelId, Part};
-use crate::network::{Activation, CellActivations, LstmConfig, Precision};
+use crate::network::{Activation, CellActivations, LstmConfig, Precision, RowFunction};
 
 /// A kernel with its constants and overrides set: what a pipeline is made from, and the key under which it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct Specialisation {
 }
 
 /// Everything beside the configuration that decides a specialisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Shape {
     /// how weights are stored
     pub precision: Precision,
@@ -28,6 +28,8 @@ pub struct Shape {
     pub ragged: bool,
     /// several layers a dispatch
     pub wavefront: bool,
+    /// of a kernel that applies one
+    pub function: RowFunction,
 }
 
 /// The form that a kernel is built in.
@@ -39,10 +41,12 @@ pub enum Form {
     Product(ProductForm),
     /// of the resident kernel
     Resident(ResidentForm),
+    /// of softmax
+    Softmax(SoftmaxForm),
 }
 
 /// Threads in a workgroup of the kernels that have one form.
-const WORKGROUP_SIZE: u32 = 64;
+pub(crate) const WORKGROUP_SIZE: u32 = 64;
 
 /// Identifies a specialisation.
 pub(crate) type Key = (KernelId, Precision, CellText, Vec<u32>, Vec<u64>);
@@ -92,6 +96,11 @@ fn constant(name: &str, form: Form, config: &LstmConfig) -> Option<u32> {
         },
         Form::Product(ProductForm::Tile(tile)) => tile_constant(name, tile, sums_pairs(config)),
         Form::Product(ProductForm::Matrix(form)) => matrix_constant(name, form),
+        Form::Softmax(SoftmaxForm { workgroup_size, lanes }) => match name {
+            "WORKGROUP_SIZE" => Some(workgroup_size),
+            "LANES" => Some(lanes),
+            _ => None,
+        },
         Form::Resident(form) => {
             let inputs = u32::try_from(form.inputs(config.hidden_size)).ok()?;
             match name {
@@ -169,6 +178,8 @@ fn value_of(name: &str, config: &LstmConfig, shape: Shape) -> f64 {
         "CELL_CLIP" => bound(config.cell_clip),
         "PROJ_CLIP" => bound(config.proj_clip),
         "PER_DIRECTION" => flag(config.num_directions() == 2 && config.activations[0] != config.activations[1]),
+        "KIND" | "ALPHA" | "BETA" => row_activation_value(name, shape.function),
+        "LOG" => flag(shape.function == RowFunction::LogSoftmax),
         name => activation_value(name, config).unwrap_or_else(|| unreachable!("override {name} has a value")),
     }
 }
@@ -190,6 +201,17 @@ fn activation_value(name: &str, config: &LstmConfig) -> Option<f64> {
         Some("ALPHA") => Some(f64::from(alpha)),
         Some("BETA") => Some(f64::from(beta)),
         Some(_) => None,
+    }
+}
+
+/// The value of an override of `row_activation.wgsl`.
+fn row_activation_value(name: &str, function: RowFunction) -> f64 {
+    let RowFunction::Activation(activation) = function else { return 0.0 };
+    let (alpha, beta) = activation.parameters();
+    match name {
+        "KIND" => f64::from(activation_code(activation)),
+        "ALPHA" => f64::from(alpha),
+        _ => f64::from(beta),
     }
 }
 

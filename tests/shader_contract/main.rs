@@ -5,7 +5,7 @@ mod interface;
 mod translate;
 
 use cellgate::LstmConfig;
-use cellgate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm};
+use cellgate::gpu::form::{MatrixForm, ProductForm, ResidentForm, RowForm, SoftmaxForm};
 use cellgate::gpu::kernels::{Extension, Kernel, KernelId};
 use cellgate::gpu::plan::TILES;
 use cellgate::gpu::shader::Shader;
@@ -28,7 +28,8 @@ fn capabilities(kernel: &Kernel) -> Capabilities {
 fn a_form(kernel: KernelId) -> Form {
     let resident = ResidentForm { workgroup_size: 32, rows: 4, units: 1, k_lanes: 4, held: kernel == KernelId::ResidentHeld };
     match kernel {
-        KernelId::NormGates | KernelId::NormCell => Form::Only,
+        KernelId::NormGates | KernelId::NormCell | KernelId::Embed | KernelId::RowActivation | KernelId::Relayout => Form::Only,
+        KernelId::Softmax => Form::Softmax(SoftmaxForm { workgroup_size: 64, lanes: 16 }),
         KernelId::InputGatesRows | KernelId::Step | KernelId::Project => {
             Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: false }))
         }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cellgate::gpu::form::Schedule;
+use cellgate::gpu::form::{Schedule, SoftmaxForm};
 use cellgate::gpu::kernels::{CellText, Extension, KERNELS, KernelId};
 use cellgate::gpu::pack::{PackedLayer, PackedLayout, Region};
 use cellgate::gpu::plan::{CostModel, DeviceProfile, candidates};
 use cellgate::gpu::specialise::{Form, Shape, Specialisation};
-use cellgate::{Activation, CellActivations, Direction, Hardware, LstmConfig, Precision};
+use cellgate::{Activation, CellActivations, Direction, Hardware, LstmConfig, Precision, RowFunction};
 use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::ModuleInfo;
@@ -78,7 +78,12 @@ fn configs() -> Vec<LstmConfig> {
 }
 
 fn shapes() -> Vec<Shape> {
-    [(false, false), (false, true), (true, false), (true, true)].map(|(ragged, wavefront)| Shape { ragged, wavefront, ..Shape::default() }).to_vec()
+    let shape = |(ragged, wavefront)| Shape { ragged, wavefront, ..Shape::default() };
+    let mut shapes = [(false, false), (false, true), (true, false), (true, true)].map(shape).to_vec();
+    let activations = ACTIVATIONS.map(|name| RowFunction::Activation(Activation::from_onnx(name).expect(name).with_parameters(0.3, -0.7)));
+    let functions = activations.into_iter().chain([RowFunction::Softmax, RowFunction::LogSoftmax]);
+    shapes.extend(functions.map(|function| Shape { function, ..Shape::default() }));
+    shapes
 }
 
 /// Every form in which candidates for a range of sizes build a kernel, on a device with the least that WebGPU promises.
@@ -122,6 +127,10 @@ fn forms() -> BTreeMap<String, (KernelId, Form, LstmConfig, Precision)> {
                 }
             }
         }
+    }
+    for lanes in [1, 2, 16, 64, 256] {
+        let form = Form::Softmax(SoftmaxForm { workgroup_size: lanes.max(64), lanes });
+        forms.insert(format!("{form:?}"), (KernelId::Softmax, form, LstmConfig::new(3, 5), Precision::F32));
     }
     forms
 }
@@ -177,7 +186,7 @@ fn every_form_and_precision_translates_for_every_api() {
     let failures: Vec<String> = forms
         .into_par_iter()
         .filter_map(|(name, (kernel, form, config, precision))| {
-            let specialisation = Specialisation::new(kernel, form, &config, Shape { precision, ragged: true, wavefront: false });
+            let specialisation = Specialisation::new(kernel, form, &config, Shape { precision, ragged: true, ..Shape::default() });
             let parsed = Parsed::of(&specialisation).map_err(|error| format!("{name}: {error}"));
             parsed.and_then(|parsed| check(&parsed, &specialisation.overrides)).err()
         })

@@ -6,7 +6,9 @@ use crate::gpu::form::{ProductForm, RowForm};
 use crate::network::Precision;
 use table::{ACTIVATIONS, STATE};
 
-pub use crate::gpu::params::{InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, ResidentParams, StepParams};
+pub use crate::gpu::params::{
+    EmbedParams, InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, RelayoutParams, ResidentParams, RowFunctionParams, StepParams,
+};
 pub use table::{CELLS, KERNELS, WEIGHTS};
 
 /// A compute kernel: a shader file of `shaders/` and the shared parts that it is joined with.
@@ -44,6 +46,14 @@ pub enum KernelId {
     ProjectTile,
     /// `shaders/project.wgsl` by cooperative matrices
     ProjectMatrix,
+    /// `shaders/embed.wgsl`
+    Embed,
+    /// `shaders/row_activation.wgsl`
+    RowActivation,
+    /// `shaders/softmax.wgsl`
+    Softmax,
+    /// `shaders/relayout.wgsl`
+    Relayout,
 }
 
 /// A file of `shaders/`.

@@ -1,8 +1,8 @@
 //! The kernel table.
 
 use crate::gpu::kernels::{
-    Access, Binding, CellText, InputGatesParams, Kernel, KernelId, NormCellParams, NormGatesParams, Part, PartSlot, ProjectParams, ResidentParams,
-    StepParams,
+    Access, Binding, CellText, EmbedParams, InputGatesParams, Kernel, KernelId, NormCellParams, NormGatesParams, Part, PartSlot, ProjectParams,
+    RelayoutParams, ResidentParams, RowFunctionParams, StepParams,
 };
 use crate::network::Precision;
 
@@ -267,4 +267,52 @@ pub const KERNELS: &[Kernel] = &[
     ),
     project(KernelId::ProjectTile, "project_tile", project_parts!(PartSlot::Weights, "shared/tile_product.wgsl"), TILE_PRODUCT),
     project(KernelId::ProjectMatrix, "project_matrix", project_parts!(MATRIX_WEIGHTS, "shared/matrix_product.wgsl"), MATRIX_PRODUCT),
+    Kernel {
+        id: KernelId::Embed,
+        name: "embed",
+        entry: "embed",
+        parts: &[file!("embed.wgsl")],
+        constants: &["WORKGROUP_SIZE"],
+        params_name: "EmbedParams",
+        params: EmbedParams::FIELDS,
+        params_size: size_of::<EmbedParams>(),
+        bindings: &[read(1, "table"), read(2, "ids"), write(3, "y")],
+        overrides: &[],
+    },
+    Kernel {
+        id: KernelId::RowActivation,
+        name: "row_activation",
+        entry: "row_activation",
+        parts: &[file!("shared/sigmoid_tanh.wgsl"), file!("shared/activations.wgsl"), file!("row_activation.wgsl")],
+        constants: &["WORKGROUP_SIZE"],
+        params_name: "RowFunctionParams",
+        params: RowFunctionParams::FIELDS,
+        params_size: size_of::<RowFunctionParams>(),
+        bindings: &[read(1, "x"), write(2, "y")],
+        overrides: &[&["KIND", "ALPHA", "BETA"]],
+    },
+    Kernel {
+        id: KernelId::Softmax,
+        name: "softmax",
+        entry: "softmax",
+        parts: &[file!("softmax.wgsl")],
+        constants: &["WORKGROUP_SIZE", "LANES"],
+        params_name: "RowFunctionParams",
+        params: RowFunctionParams::FIELDS,
+        params_size: size_of::<RowFunctionParams>(),
+        bindings: &[read(1, "x"), write(2, "y")],
+        overrides: &[&["LOG"]],
+    },
+    Kernel {
+        id: KernelId::Relayout,
+        name: "relayout",
+        entry: "relayout",
+        parts: &[file!("relayout.wgsl")],
+        constants: &["WORKGROUP_SIZE"],
+        params_name: "RelayoutParams",
+        params: RelayoutParams::FIELDS,
+        params_size: size_of::<RelayoutParams>(),
+        bindings: &[read(1, "x"), write(2, "y")],
+        overrides: &[],
+    },
 ];
