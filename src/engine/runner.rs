@@ -9,7 +9,7 @@ use crate::device::DeviceKind;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
 use crate::gpu::form::Choice;
-use crate::gpu::{GpuLstm, GpuState, Wait};
+use crate::gpu::{DeviceCall, DeviceTensor, GpuLstm, GpuState, Source, Wait};
 use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 use crate::reference;
 
@@ -134,6 +134,29 @@ impl Runner {
             (_, NodeState::Cpu(state)) => Ok(state.clone()),
             (_, NodeState::Reference(state)) => Ok(narrow(state)),
             (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+        }
+    }
+
+    /// Whether `y` of a call can stay on the device.
+    pub(crate) fn fits_on_device(&self, batch: usize, seq_len: usize) -> bool {
+        self.gpu().is_some_and(|gpu| gpu.fits_on_device(batch, seq_len))
+    }
+
+    /// As [`Runner::run`], from an input that may be on the device, and with a `y [T, N, D, R]` that stays there where the call says so: on a GPU.
+    pub(crate) async fn run_on_device(
+        &mut self,
+        call: &DeviceCall<'_>,
+        initial: Option<&InitialState<'_>>,
+        state: &mut NodeState,
+        results: LstmResults<'_>,
+        wait: Wait,
+    ) -> Result<Option<DeviceTensor>> {
+        match (&mut self.backend, state, call) {
+            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state), _) => gpu.run_on_device(call, initial, state, results, wait).await,
+            (_, state, DeviceCall { x: Source::Host(x), sequence_lens, keeps_y: false }) => {
+                self.run(&LstmCall { x: x.view(), sequence_lens: *sequence_lens }, initial, state, results, wait).await.map(|()| None)
+            }
+            _ => Err(Error::config("a tensor on the device: expected a stack on a GPU, found one on the host")),
         }
     }
 

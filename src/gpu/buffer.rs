@@ -10,6 +10,8 @@ pub(crate) struct Counters {
     pub(crate) buffers: AtomicU64,
     pub(crate) bind_groups: AtomicU64,
     pub(crate) pipelines: AtomicU64,
+    /// how often something was brought to the host
+    pub(crate) reads: AtomicU64,
     /// bytes of the buffers that there are
     pub(crate) bytes: AtomicU64,
     /// the most that `bytes` has been

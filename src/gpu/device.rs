@@ -12,12 +12,14 @@ use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use crate::device::{DeviceInfo, DeviceUsage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::adapter::Adapter;
+use crate::gpu::ahead::{Ahead, Submit};
 use crate::gpu::buffer::{Counters, DeviceBuffer};
 use crate::gpu::kernels::{Access, Extension, KERNELS, Kernel, KernelId};
 use crate::gpu::plan::DeviceProfile;
 use crate::gpu::profile::profile;
 use crate::gpu::shader::Shader;
 use crate::gpu::specialise::{Key, Specialisation};
+use crate::gpu::transfer::Download;
 use crate::gpu::trial::{EXTENSIONS, try_extension};
 
 /// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
@@ -49,6 +51,10 @@ pub(crate) struct GpuDevice {
     /// what shaders check when they run
     runtime_checks: wgpu::ShaderRuntimeChecks,
     counters: Arc<Counters>,
+    /// submits that may still be under way
+    pub(super) ahead: Ahead,
+    /// through which tensors are read that stay on the device otherwise
+    pub(super) staging: Mutex<Download>,
     /// the first failure that no call was there to receive
     failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
 }
@@ -134,6 +140,8 @@ impl GpuDevice {
             checks_shaders: checked_shaders,
             runtime_checks,
             counters: Arc::default(),
+            ahead: Ahead::default(),
+            staging: Mutex::default(),
             failure,
         })
     }
@@ -184,7 +192,8 @@ impl GpuDevice {
     fn shader_module(&self, name: &str, shader: &Shader) -> wgpu::ShaderModule {
         let source = wgpu::ShaderSource::Wgsl(shader.source.as_str().into());
         // SAFETY: without checks, an index outside of its binding or an endless loop would be undefined behaviour. Kernels compute indices
-        // and loop bounds from their uniforms and workgroup ids alone; the values of tensors, `sequence_lens` included, are data to them. Uniforms
+        // and loop bounds from their uniforms and workgroup ids alone; the values of tensors, `sequence_lens` included, are data to them, but for the
+        // ids of `embed.wgsl`, which that kernel bounds by its table. Uniforms
         // and sizes of buffers come from one plan (`plan::build`), whose sizes `GpuLstm::check_sizes` compares with the buffers that are bound
         // before anything is dispatched; kernels guard the remainders of their tiles themselves, and divide by constants of theirs that are
         // not 0. The same kernels run checked in debug builds and tests, from buffers full of NaN, and give the same bits.
@@ -206,6 +215,23 @@ impl GpuDevice {
         self.make_buffer(name, bytes, usage, true).await
     }
 
+    /// A buffer for kernels and copies. Debug builds start it with NaN: wgpu hands out zeros, which hide that a kernel reads what none has written.
+    pub(crate) async fn storage_buffer(&self, name: &str, bytes: u64) -> Result<DeviceBuffer> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let buffer = self.buffer(name, bytes, usage).await?;
+        if cfg!(debug_assertions) {
+            self.fill(&buffer, 0..buffer.size(), f32::NAN);
+        }
+        Ok(buffer)
+    }
+
+    /// A buffer for kernels with `contents`.
+    pub(crate) async fn filled_buffer(&self, name: &str, contents: &[u8]) -> Result<DeviceBuffer> {
+        let buffer = self.buffer(name, contents.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST).await?;
+        self.upload(&buffer, 0, contents);
+        Ok(buffer)
+    }
+
     async fn make_buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages, mapped_at_creation: bool) -> Result<DeviceBuffer> {
         let label = format!("cellgate.{name}");
         // zero-sized buffers cannot be bound
@@ -219,6 +245,11 @@ impl GpuDevice {
     pub(crate) fn bind_group(&self, descriptor: &wgpu::BindGroupDescriptor<'_>) -> wgpu::BindGroup {
         self.counters.bind_groups.fetch_add(1, Ordering::Relaxed);
         self.device.create_bind_group(descriptor)
+    }
+
+    /// How often something was brought to the host so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.counters.reads.load(Ordering::Relaxed)
     }
 
     /// What was made here so far.
@@ -279,12 +310,13 @@ impl GpuDevice {
         }
     }
 
-    /// Waits until the device has done submit `index` and everything before it.
-    pub(crate) async fn wait(&self, index: wgpu::SubmissionIndex, wait: Wait) -> Result<()> {
+    /// Waits until the device has done `submit` and everything before it.
+    pub(crate) async fn wait(&self, submit: Submit, wait: Wait) -> Result<()> {
         let waited = match wait {
-            Wait::Block => poll(&self.device, index),
-            Wait::Async => self.wait_elsewhere(index).await,
+            Wait::Block => poll(&self.device, submit.index),
+            Wait::Async => self.wait_elsewhere(submit.index).await,
         };
+        self.ahead.done(submit.number);
         // asked first, because a lost device can look like one that is done, or like one that never got the work
         self.failed()?;
         waited.map_err(|error| error.within(&self.info))
@@ -313,17 +345,11 @@ impl GpuDevice {
         Mapping(receiver)
     }
 
-    /// Waits for submit `index`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
-    pub(crate) async fn read(
-        &self,
-        staging: &wgpu::Buffer,
-        bytes: u64,
-        index: wgpu::SubmissionIndex,
-        wait: Wait,
-        store: impl FnOnce(&[u8]),
-    ) -> Result<()> {
+    /// Waits for `submit`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
+    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, submit: Submit, wait: Wait, store: impl FnOnce(&[u8])) -> Result<()> {
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
         let mapping = Self::map(staging, bytes, wgpu::MapMode::Read);
-        self.wait(index, wait).await?;
+        self.wait(submit, wait).await?;
         mapping.done().await?;
         let view = staging
             .get_mapped_range(0..bytes)
@@ -420,6 +446,6 @@ fn keep_first(failure: &Mutex<Option<(ErrorKind, String)>>, kind: ErrorKind, mes
 }
 
 /// What a panicking thread leaves behind here is whole: every critical section is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,9 @@ use crate::gpu::form::{Choice, ScheduleName};
 use crate::gpu::pack::{PackedLayout, PackedWeights, pack};
 use crate::gpu::plan::{self, BufferId, Cost, Plan, Request, Split};
 use crate::gpu::prepared::Prepared;
+use crate::gpu::relayout::Relayout;
 use crate::gpu::state::GpuState;
+use crate::gpu::tensor::Runs;
 use crate::gpu::timer::Timer;
 use crate::gpu::transfer::{Download, Upload, as_floats, store_state};
 use crate::gpu::{GpuDevice, Wait};
@@ -37,7 +39,7 @@ pub(crate) struct GpuLstm {
     pub(super) device: Arc<GpuDevice>,
     pub(super) config: LstmConfig,
     layout: PackedLayout,
-    options: GpuOptions,
+    pub(super) options: GpuOptions,
     weight_bytes: u64,
     pub(super) arenas: Vec<DeviceBuffer>,
     pub(super) vectors: DeviceBuffer,
@@ -53,6 +55,10 @@ pub(crate) struct GpuLstm {
     pub(super) profile: CallProfile,
     /// which row of the call each row on the device is, for the call that is under way
     pub(super) order: Vec<usize>,
+    /// copies of inputs and results that stay on the device
+    pub(super) relayout: Relayout,
+    /// what of these a tensor is from
+    pub(super) runs: Runs,
 }
 
 impl GpuLstm {
@@ -73,15 +79,11 @@ impl GpuLstm {
         let mut arenas = Vec::new();
         for (number, arena) in packed.arenas.iter().enumerate() {
             let bytes: &[u8] = bytemuck::cast_slice(arena);
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            let buffer = device.buffer(&BufferId::Weights(number).name(), bytes.len() as u64, usage).await?;
-            device.upload(&buffer, 0, bytes);
+            let buffer = device.filled_buffer(&BufferId::Weights(number).name(), bytes).await?;
             arenas.push(buffer);
         }
         let bytes: &[u8] = bytemuck::cast_slice(&packed.vectors);
-        let vectors =
-            device.buffer(&BufferId::Vectors.name(), bytes.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST).await?;
-        device.upload(&vectors, 0, bytes);
+        let vectors = device.filled_buffer(&BufferId::Vectors.name(), bytes).await?;
         device.failed()?;
         Ok(Self {
             config: lstm.config().clone(),
@@ -97,6 +99,8 @@ impl GpuLstm {
             timer: options.profile.then(|| Timer::new(&device)).flatten(),
             profile: CallProfile::default(),
             order: Vec::new(),
+            relayout: Relayout::default(),
+            runs: Runs::default(),
             device,
         })
     }
@@ -189,13 +193,13 @@ impl GpuLstm {
     pub(crate) async fn read_state(&mut self, state: &GpuState, wait: Wait) -> Result<LstmState> {
         let mut values = LstmState::zeros(&self.config, state.batch());
         for block in &state.blocks {
-            let mut encoder = self.encoder();
+            let mut encoder = self.device.encoder();
             let ranges = block.ranges(&self.config);
             let (h_bytes, bytes) = (ranges.h.end - ranges.h.start, ranges.bytes());
             let staging = self.download.take(&self.device, bytes).await?;
             encoder.copy_buffer_to_buffer(&block.buffer, ranges.h.start, &staging, 0, h_bytes);
             encoder.copy_buffer_to_buffer(&block.buffer, ranges.c.start, &staging, h_bytes, bytes - h_bytes);
-            let index = self.submit(encoder).await?;
+            let submit = self.device.submit(encoder).await?;
             let rows: Vec<usize> = block.rows.clone().collect();
             let store = |bytes: &[u8]| {
                 let floats = as_floats(bytes);
@@ -203,7 +207,7 @@ impl GpuLstm {
                 store_state(values.h.view_mut(), &rows, h);
                 store_state(values.c.view_mut(), &rows, c);
             };
-            self.device.read(&staging, bytes, index, wait, store).await?;
+            self.device.read(&staging, bytes, submit, wait, store).await?;
             self.download.put(staging);
         }
         Ok(values)

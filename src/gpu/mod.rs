@@ -4,6 +4,7 @@
 //! and tests can look at what runs; their contents follow the kernels and may change with any version.
 
 mod adapter;
+mod ahead;
 mod buffer;
 mod call;
 mod device;
@@ -15,15 +16,20 @@ mod params;
 pub mod plan;
 mod prepared;
 mod profile;
+mod relayout;
 pub mod shader;
 pub mod specialise;
 mod state;
 mod strided;
+mod tensor;
 mod timer;
 mod transfer;
 mod trial;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
+pub(crate) use call::{DeviceCall, Source};
 pub(crate) use device::{GpuDevice, Wait};
 pub(crate) use lstm::{GpuLstm, GpuOptions};
 pub(crate) use state::GpuState;
+pub(crate) use strided::Strided;
+pub(crate) use tensor::DeviceTensor;

@@ -1,11 +1,12 @@
 //! Plans with what the device needs to run them, made once for each shape of call.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::GpuLstm;
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::form::Choice;
-use crate::gpu::plan::{BindGroup, BufferId, Plan, Request};
+use crate::gpu::plan::{BindGroup, BufferId, Dispatch, Plan, Request};
+use crate::gpu::specialise::Specialisation;
 use crate::gpu::timer::Timer;
+use crate::gpu::{GpuDevice, GpuLstm};
 
 /// Shapes of call whose plans are kept; a call of many lengths has several.
 const MAX_PLANS: usize = 32;
@@ -39,8 +40,15 @@ impl GpuLstm {
         }
         let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
         self.device.queue.write_buffer(&params, 0, &plan.params);
-        let bind_groups =
-            self.device.checked("bind groups", || plan.bind_groups.iter().map(|group| self.bind_group(group, &params)).collect()).await?;
+        let buffer = |id| -> &wgpu::Buffer {
+            match id {
+                BufferId::Weights(arena) => &self.arenas[arena],
+                BufferId::Vectors => &self.vectors,
+                id => &self.buffers[&id],
+            }
+        };
+        let make = || plan.bind_groups.iter().map(|group| bind_group(&self.device, group, &params, buffer)).collect();
+        let bind_groups = self.device.checked("bind groups", make).await?;
         self.plans.push(Prepared { plan, pipelines, bind_groups, _params: params });
         Ok(self.plans.len() - 1)
     }
@@ -70,33 +78,30 @@ impl GpuLstm {
             }
             // freed before its successor is made, and with it what is bound to it
             self.plans.clear();
+            self.relayout.forget();
             self.buffers.remove(&id);
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-            let buffer = self.device.buffer(&id.name(), bytes, usage).await?;
-            if cfg!(debug_assertions) {
-                // wgpu hands out zeros, which hide that a kernel reads what none has written; NaN does not
-                self.device.fill(&buffer, 0..bytes, f32::NAN);
-            }
+            let buffer = self.device.storage_buffer(&id.name(), bytes).await?;
             self.buffers.insert(id, buffer);
         }
         Ok(())
     }
+}
 
-    fn bind_group(&self, group: &BindGroup, params: &wgpu::Buffer) -> wgpu::BindGroup {
-        let kernel = group.kernel.kernel();
-        let uniform = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(kernel.params_size as u64) };
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-        let own = kernel.bindings.iter().filter(|binding| binding.group == 0);
-        for (binding, id) in own.zip(&group.buffers) {
-            let buffer = match id {
-                BufferId::Weights(arena) => &self.arenas[*arena],
-                BufferId::Vectors => &self.vectors,
-                id => &self.buffers[id],
-            };
-            entries.push(wgpu::BindGroupEntry { binding: binding.binding, resource: buffer.as_entire_binding() });
-        }
-        self.device.bind_group(&wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: self.device.layout(group.kernel), entries: &entries })
+/// The bind group 0 that `group` describes, with the buffers that `buffer` has for it.
+pub(super) fn bind_group<'b>(
+    device: &GpuDevice,
+    group: &BindGroup,
+    params: &wgpu::Buffer,
+    buffer: impl Fn(BufferId) -> &'b wgpu::Buffer,
+) -> wgpu::BindGroup {
+    let kernel = group.kernel.kernel();
+    let uniform = wgpu::BufferBinding { buffer: params, offset: 0, size: std::num::NonZeroU64::new(kernel.params_size as u64) };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+    let own = kernel.bindings.iter().filter(|binding| binding.group == 0);
+    for (binding, id) in own.zip(&group.buffers) {
+        entries.push(wgpu::BindGroupEntry { binding: binding.binding, resource: buffer(*id).as_entire_binding() });
     }
+    device.bind_group(&wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: device.layout(group.kernel), entries: &entries })
 }
 
 impl Prepared {
@@ -104,19 +109,31 @@ impl Prepared {
     pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, number: usize, state: &wgpu::BindGroup, timer: Option<&Timer>) {
         let timestamp_writes = timer.and_then(|timer| timer.writes(number));
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate"), timestamp_writes });
-        let mut pipeline = None;
-        for dispatch in &self.plan.dispatches[self.plan.submits[number].clone()] {
-            if pipeline != Some(dispatch.specialisation) {
-                pass.set_pipeline(&self.pipelines[dispatch.specialisation]);
-                // the state stays bound for all dispatches of a pipeline
-                if self.plan.specialisations[dispatch.specialisation].kernel.kernel().reads_state() {
-                    pass.set_bind_group(1, state, &[]);
-                }
-                pipeline = Some(dispatch.specialisation);
+        let dispatches = &self.plan.dispatches[self.plan.submits[number].clone()];
+        encode(&mut pass, dispatches, (&self.plan.specialisations, &self.pipelines), &self.bind_groups, Some(state));
+    }
+}
+
+/// Records dispatches, each with its pipeline and its uniforms.
+pub(super) fn encode(
+    pass: &mut wgpu::ComputePass<'_>,
+    dispatches: &[Dispatch],
+    (specialisations, pipelines): (&[Specialisation], &[wgpu::ComputePipeline]),
+    bind_groups: &[wgpu::BindGroup],
+    state: Option<&wgpu::BindGroup>,
+) {
+    let mut pipeline = None;
+    for dispatch in dispatches {
+        if pipeline != Some(dispatch.specialisation) {
+            pass.set_pipeline(&pipelines[dispatch.specialisation]);
+            // the state stays bound for all dispatches of a pipeline
+            if specialisations[dispatch.specialisation].kernel.kernel().reads_state() {
+                pass.set_bind_group(1, state, &[]);
             }
-            pass.set_bind_group(0, &self.bind_groups[dispatch.bind_group], &[dispatch.params_offset]);
-            let [x, y, z] = dispatch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
+            pipeline = Some(dispatch.specialisation);
         }
+        pass.set_bind_group(0, &bind_groups[dispatch.bind_group], &[dispatch.params_offset]);
+        let [x, y, z] = dispatch.workgroups;
+        pass.dispatch_workgroups(x, y, z);
     }
 }

@@ -6,21 +6,36 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{ArrayView3, ArrayViewMut3, ArrayViewMut4, Axis, s};
+use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut3, ArrayViewMut4, ArrayViewMutD, Axis, s};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::GpuDevice;
+use crate::gpu::ahead::Submit;
 use crate::gpu::buffer::DeviceBuffer;
+use crate::gpu::device::Mapping;
+use crate::gpu::{GpuDevice, Wait};
 
 const F32: usize = size_of::<f32>();
 
 /// Floats that are gathered before they are written, where their source is scattered.
 const GATHERED: usize = 64;
 
-/// A buffer in which the inputs of a segment go to the device: mapped for writing while it is in its place.
+/// A buffer in which the inputs of a segment go to the device: while it is in its place it is mapped for writing, or will be.
 #[derive(Default)]
 pub(super) struct Upload {
-    buffer: Option<DeviceBuffer>,
+    buffer: Option<(DeviceBuffer, Option<Remap>)>,
+}
+
+/// A buffer that is mapped again as soon as a submit is done that copies from it.
+pub(super) struct Remap {
+    mapping: Mapping,
+    submit: Submit,
+}
+
+impl Remap {
+    /// Asks for `buffer`, from which `submit` copies.
+    pub(super) fn new(buffer: &wgpu::Buffer, submit: Submit) -> Self {
+        Self { mapping: GpuDevice::map(buffer, buffer.size(), wgpu::MapMode::Write), submit }
+    }
 }
 
 /// A buffer through which results come back: not mapped while it is in its place.
@@ -31,16 +46,28 @@ pub(super) struct Download {
 
 impl Upload {
     /// Takes the buffer, at least `bytes` long and mapped.
-    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64) -> Result<DeviceBuffer> {
-        match self.buffer.take().filter(|buffer| buffer.size() >= bytes) {
-            Some(buffer) => Ok(buffer),
+    pub(super) async fn take(&mut self, device: &GpuDevice, bytes: u64, wait: Wait) -> Result<DeviceBuffer> {
+        match self.buffer.take().filter(|(buffer, _)| buffer.size() >= bytes) {
+            Some((buffer, None)) => Ok(buffer),
+            Some((buffer, Some(Remap { mapping, submit }))) => {
+                device.wait(submit, wait).await?;
+                mapping.done().await?;
+                Ok(buffer)
+            }
             None => device.mapped_buffer("upload", bytes, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC).await,
         }
     }
 
-    /// Puts the buffer back, mapped again.
-    pub(super) fn put(&mut self, buffer: DeviceBuffer) {
-        self.buffer = Some(buffer);
+    /// Puts the buffer back, from which a submit copies; where somebody `waited` for that, it is mapped already.
+    pub(super) async fn put(&mut self, buffer: DeviceBuffer, remap: Remap, waited: bool) -> Result<()> {
+        let remap = if waited {
+            remap.mapping.done().await?;
+            None
+        } else {
+            Some(remap)
+        };
+        self.buffer = Some((buffer, remap));
+        Ok(())
     }
 }
 
@@ -97,6 +124,22 @@ impl Writer {
             }
         }
         start as u64..self.end as u64
+    }
+
+    /// Writes rows `range` of the last axis of `values`, in the order of the others.
+    pub(super) fn dense_rows(&mut self, values: &ArrayViewD<'_, f32>, range: Range<usize>) {
+        let features = values.shape().last().copied().unwrap_or(1);
+        match values.as_slice() {
+            Some(whole) => self.floats(&whole[range.start * features..range.end * features]),
+            None => {
+                for row in values.rows().into_iter().skip(range.start).take(range.len()) {
+                    match row.to_slice() {
+                        Some(row) => self.floats(row),
+                        None => self.scattered(row.iter().copied()),
+                    }
+                }
+            }
+        }
     }
 
     /// Writes `values`; returns where, in bytes.
@@ -167,6 +210,14 @@ pub(super) fn store_state(mut to: ArrayViewMut3<'_, f32>, rows: &[usize], from: 
             let Some(values) = values.next() else { return };
             copy(to.index_axis_mut(Axis(0), row), values);
         }
+    }
+}
+
+/// Puts rows that lie `stride` floats apart into rows `range` of the last axis of `to`, in the order of its other axes.
+pub(super) fn store_rows(to: &mut ArrayViewMutD<'_, f32>, range: Range<usize>, from: &[f32], stride: usize) {
+    for (to, from) in to.rows_mut().into_iter().skip(range.start).zip(from.chunks(stride)).take(range.len()) {
+        let features = to.len();
+        copy(to, &from[..features]);
     }
 }
 

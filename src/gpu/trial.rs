@@ -146,9 +146,9 @@ async fn check(device: &GpuDevice, form: ProductForm) -> Result<()> {
         pass.dispatch_workgroups((UNITS as u32).div_ceil(group_outputs), (ROWS as u32).div_ceil(group_rows), 1);
     }
     encoder.copy_buffer_to_buffer(&buffers[buffers.len() - 1], 0, &staging, 0, bytes);
-    let index = device.checked("trial", || device.queue.submit([encoder.finish()])).await?;
+    let submit = device.submit(encoder).await?;
     let mut found = Vec::new();
-    device.read(&staging, bytes, index, Wait::Async, |bytes| found.extend_from_slice(bytemuck::cast_slice::<u8, f32>(bytes))).await?;
+    device.read(&staging, bytes, submit, Wait::Async, |bytes| found.extend_from_slice(bytemuck::cast_slice::<u8, f32>(bytes))).await?;
     for (place, found) in found.into_iter().enumerate() {
         let (row, output) = (place / outputs, place % outputs);
         let expected: f32 = (0..INPUTS).map(|k| f32::from(weight(k, output) * input(row, k))).sum();

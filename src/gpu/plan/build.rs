@@ -11,7 +11,7 @@ use crate::gpu::specialise::{Form, Shape, Specialisation, sums_pairs};
 use crate::network::{GATES, LstmConfig};
 
 /// `gates_x` need not be larger than this to make `input_gates` a good matrix product.
-const GATES_BYTES: u64 = 32 << 20;
+pub(super) const GATES_BYTES: u64 = 32 << 20;
 
 /// The plan for `request`, which must fit the device, as [`split`](super::split) sees to, to `choice`, which must suit the stack.
 ///
@@ -25,8 +25,8 @@ pub fn build(config: &LstmConfig, layout: &PackedLayout, request: Request, choic
         layout,
         request,
         choice,
-        shape: Shape { precision: layout.precision, ragged: request.ragged, wavefront },
-        stride: KERNELS.iter().map(|kernel| kernel.params_size).max().unwrap_or(0).next_multiple_of(profile.uniform_alignment as usize),
+        shape: Shape { precision: layout.precision, ragged: request.ragged, wavefront, ..Shape::default() },
+        stride: params_stride(profile),
         plan: Plan {
             request,
             choice,
@@ -48,7 +48,7 @@ pub fn build(config: &LstmConfig, layout: &PackedLayout, request: Request, choic
     let mut plan = builder.plan;
     let params_bytes = plan.params.len() as u64;
     plan.buffers.push((BufferId::Params, params_bytes));
-    plan.submits = submits(config, &plan.dispatches, profile);
+    plan.submits = cut(&plan.dispatches, cost_factor(config), profile);
     plan
 }
 
@@ -115,12 +115,17 @@ fn buffers(config: &LstmConfig, request: Request, wavefront: bool, chunk_steps: 
     buffers
 }
 
-/// Cuts the dispatches where a submit would run longer than the profile allows.
-fn submits(config: &LstmConfig, dispatches: &[Dispatch], profile: &DeviceProfile) -> Vec<std::ops::Range<usize>> {
+/// Bytes from one dispatch's uniforms to the next one's.
+pub(super) fn params_stride(profile: &DeviceProfile) -> usize {
+    KERNELS.iter().map(|kernel| kernel.params_size).max().unwrap_or(0).next_multiple_of(profile.uniform_alignment as usize)
+}
+
+/// Cuts the dispatches where a submit would run longer than the profile allows; `factor` operations stand for one of a product.
+pub(super) fn cut(dispatches: &[Dispatch], factor: f64, profile: &DeviceProfile) -> Vec<std::ops::Range<usize>> {
     let mut submits = Vec::new();
     let (mut start, mut seconds) = (0, 0.0);
     for (number, dispatch) in dispatches.iter().enumerate() {
-        let arithmetic = dispatch.flops as f64 * cost_factor(config) / profile.flops_per_second;
+        let arithmetic = dispatch.flops as f64 * factor / profile.flops_per_second;
         let cost = profile.seconds_per_dispatch + arithmetic.max(dispatch.bytes as f64 / profile.bytes_per_second);
         if number > start && seconds + cost > profile.seconds_per_submit {
             submits.push(start..number);
@@ -223,6 +228,12 @@ impl Builder<'_> {
 
 fn chunks(seq_len: usize, chunk_steps: usize) -> impl Iterator<Item = Chunk> {
     (0..seq_len).step_by(chunk_steps).map(move |first| Chunk { first, len: chunk_steps.min(seq_len - first) })
+}
+
+/// Workgroups along x and y for `groups` of them, and how many threads a row along x has.
+pub(in crate::gpu) fn grid(groups: usize, workgroup_size: u32, profile: &DeviceProfile) -> ([u32; 3], u32) {
+    let x = groups.min(profile.max_workgroups as usize).max(1);
+    ([to_u32(x), to_u32(groups.div_ceil(x)), 1], to_u32(x) * workgroup_size)
 }
 
 pub(super) fn to_u32(value: usize) -> u32 {

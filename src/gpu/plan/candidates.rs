@@ -144,7 +144,7 @@ fn largest_input(config: &LstmConfig) -> usize {
 }
 
 /// Forms of a product of `rows` rows with `num_k` inputs that the driver runs to their end.
-fn product_forms(config: &LstmConfig, precision: Precision, rows: usize, num_k: usize, profile: &DeviceProfile) -> Vec<ProductForm> {
+pub(super) fn product_forms(config: &LstmConfig, precision: Precision, rows: usize, num_k: usize, profile: &DeviceProfile) -> Vec<ProductForm> {
     let (pairs, mut forms) = (sums_pairs(config), Vec::new());
     for group_rows in ROWS.into_iter().filter(|group_rows| *group_rows == 1 || rows > *group_rows as usize / 2) {
         for k_lanes in K_LANES {

@@ -24,6 +24,7 @@ use crate::gpu::kernels::KernelId;
 use crate::gpu::specialise::Specialisation;
 
 pub use build::build;
+pub(in crate::gpu) use build::grid;
 pub(crate) use build::state_lens;
 pub(crate) use candidates::matrix_forms;
 pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
@@ -133,6 +134,14 @@ pub enum BufferId {
     Scratch,
     /// lengths `[N]`
     Lens,
+    /// `y [T, N, D*R]` of a call in several blocks or segments that stays on the device
+    Y,
+    /// ids `[rows]` of an embedding
+    Ids,
+    /// the result of a stage, `[rows, F]`
+    Rows,
+    /// a tensor of another stage
+    Given,
     /// `h [2, L*D, N, R]`, `c [L*D, N, H]`
     State,
 }
@@ -150,6 +159,10 @@ impl BufferId {
             Self::Scratch => "scratch".to_owned(),
             Self::Lens => "sequence_lens".to_owned(),
             Self::State => "state".to_owned(),
+            Self::Y => "y".to_owned(),
+            Self::Ids => "ids".to_owned(),
+            Self::Rows => "rows".to_owned(),
+            Self::Given => "given".to_owned(),
         }
     }
 }
