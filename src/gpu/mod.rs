@@ -7,6 +7,7 @@ mod adapter;
 mod ahead;
 mod buffer;
 mod call;
+mod dense;
 mod device;
 pub mod form;
 pub mod kernels;
@@ -28,6 +29,7 @@ mod trial;
 
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use call::{DeviceCall, Source};
+pub(crate) use dense::{DenseInput, GpuDense};
 pub(crate) use device::{GpuDevice, Wait};
 pub(crate) use lstm::{GpuLstm, GpuOptions};
 pub(crate) use state::GpuState;

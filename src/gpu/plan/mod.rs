@@ -12,6 +12,7 @@ mod build;
 mod candidates;
 mod cells;
 mod cost;
+mod dense;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub(crate) use build::state_lens;
 pub(crate) use candidates::matrix_forms;
 pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
 pub use cost::{Cost, cost};
+pub use dense::{DenseKind, DensePlan, DenseRequest, DenseSpec, build_dense};
 pub use split::{Split, split};
 
 /// What a plan needs to know about the device.
