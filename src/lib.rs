@@ -58,6 +58,8 @@ pub use engine::{
     Options, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
 };
 #[doc(hidden)]
+pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation};
+#[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::form::ScheduleName;

@@ -1,7 +1,9 @@
 //! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
 
 mod candidates;
+mod chain;
 mod choices;
+mod dense;
 mod explain;
 mod node;
 mod options;
@@ -17,7 +19,9 @@ mod tune;
 use std::fmt;
 use std::sync::Arc;
 
+pub use chain::{Chain, ChainInput, ChainStage};
 pub use choices::{ChoiceReason, ScheduleUse};
+pub use dense::DenseExplanation;
 pub use explain::{Alternative, Explanation, KernelCount, LstmExplanation, MemoryUse, RefusedSchedule};
 pub use options::{Options, Tuning};
 pub use session::Session;

@@ -1,0 +1,212 @@
+//! Stages one behind the other, without names: what a network does between its inputs and outputs, for tests and measurements.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, Slice};
+
+use crate::engine::choices::Choices;
+use crate::engine::dense::{DenseExplanation, DenseRunner};
+use crate::engine::runner::{NodeState, Runner};
+use crate::engine::{Backend, Engine, Options};
+use crate::error::{Error, Result};
+use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Source, Strided, Wait};
+use crate::network::{DenseStage, InitialState, Lstm, LstmResults};
+
+/// A stage of a [`Chain`].
+#[derive(Clone, Debug)]
+pub enum ChainStage {
+    /// of rows of features
+    Dense(DenseStage),
+    /// a stack: `[T, N, D*R]` from `[T, N, I]`, its states zero at the start
+    Lstm(Arc<Lstm>),
+    /// another order of axes
+    Permute(Vec<usize>),
+    /// a part of an axis
+    Slice(usize, Range<usize>),
+}
+
+/// What a [`Chain`] is given.
+#[derive(Clone, Debug)]
+pub enum ChainInput<'a> {
+    /// for an embedding
+    Ids(ArrayViewD<'a, u32>),
+    /// for any other stage
+    Values(ArrayViewD<'a, f32>),
+}
+
+/// Stages on a device, what one makes given to the next: on a GPU without leaving it.
+pub struct Chain {
+    engine: Engine,
+    stages: Vec<Prepared>,
+    choices: Choices,
+}
+
+enum Prepared {
+    Dense(DenseRunner),
+    Lstm { runner: Runner, state: Option<([usize; 2], NodeState)> },
+    Permute(Vec<usize>),
+    Slice(usize, Range<usize>),
+}
+
+/// What a stage made.
+enum Made<'a> {
+    Ids(ArrayViewD<'a, u32>),
+    Host(ArrayD<f32>),
+    Device(DeviceTensor),
+}
+
+impl Chain {
+    /// Prepares the stages.
+    ///
+    /// # Errors
+    /// As [`Engine::session`].
+    pub fn new(engine: &Engine, stages: &[ChainStage], options: &Options) -> Result<Self> {
+        let prepare = |stage: &ChainStage| {
+            Ok(match stage {
+                ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(engine.backend(), stage.clone(), options))?),
+                ChainStage::Lstm(lstm) => {
+                    Prepared::Lstm { runner: pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?, state: None }
+                }
+                ChainStage::Permute(axes) => Prepared::Permute(axes.clone()),
+                ChainStage::Slice(axis, range) => Prepared::Slice(*axis, range.clone()),
+            })
+        };
+        let stages = stages.iter().map(prepare).collect::<Result<_>>()?;
+        Ok(Self { engine: engine.clone(), stages, choices: Choices::new(engine, options) })
+    }
+
+    /// How often something was brought from the device to the host so far; `None` where there is none.
+    pub fn reads(&self) -> Option<u64> {
+        if let Backend::Gpu(device) = self.engine.backend() { Some(device.reads()) } else { None }
+    }
+
+    /// What stage `number` does on a GPU for an `x` of this shape; `None` for an LSTM, and on the host.
+    ///
+    /// # Errors
+    /// As the stage for such an `x`.
+    pub fn explain(&self, number: usize, x_shape: &[usize]) -> Result<Option<DenseExplanation>> {
+        if let Some(Prepared::Dense(runner)) = self.stages.get(number) { runner.explain(x_shape) } else { Ok(None) }
+    }
+
+    /// Runs every stage, rows of LSTMs as long as `lens` says. Where the last stage is to bring its result to the host, it does so `directly`;
+    /// otherwise it is left on the device as well and read from there.
+    ///
+    /// # Errors
+    /// What the stages say.
+    pub fn run(&mut self, x: ChainInput<'_>, lens: Option<&[u32]>, directly: bool) -> Result<ArrayD<f32>> {
+        pollster::block_on(self.run_async(x, lens, directly))
+    }
+
+    async fn run_async(&mut self, x: ChainInput<'_>, lens: Option<&[u32]>, directly: bool) -> Result<ArrayD<f32>> {
+        let on_device = matches!(self.engine.backend(), Backend::Gpu(_));
+        let mut made = match x {
+            ChainInput::Ids(ids) => Made::Ids(ids),
+            ChainInput::Values(values) => Made::Host(values.to_owned()),
+        };
+        let last = self.stages.len();
+        for (number, stage) in self.stages.iter_mut().enumerate() {
+            let stays = on_device && !(directly && number + 1 == last);
+            made = match stage {
+                Prepared::Dense(runner) => run_dense(runner, &made, stays).await?,
+                Prepared::Lstm { runner, state } => run_lstm(runner, state, &mut self.choices, (&made, lens), on_device).await?,
+                Prepared::Permute(axes) => permuted(made, axes)?,
+                Prepared::Slice(axis, range) => sliced(made, *axis, range.clone())?,
+            };
+        }
+        match made {
+            Made::Host(values) => Ok(values),
+            Made::Device(tensor) => tensor.read(Wait::Block).await,
+            Made::Ids(_) => Err(Error::config("a chain: expected a stage that takes ids, found none")),
+        }
+    }
+}
+
+async fn run_dense<'a>(runner: &mut DenseRunner, made: &Made<'_>, stays: bool) -> Result<Made<'a>> {
+    let x = match made {
+        Made::Ids(ids) => DenseInput::Ids(ids.view()),
+        Made::Host(values) => DenseInput::Host(values.view()),
+        Made::Device(tensor) => DenseInput::Device(tensor),
+    };
+    let shape = match made {
+        Made::Ids(ids) => ids.shape(),
+        Made::Host(values) => values.shape(),
+        Made::Device(tensor) => tensor.shape(),
+    };
+    // what cannot stay goes on from the host
+    if stays
+        && runner.fits_on_device(shape)
+        && let Some(tensor) = runner.run(x.clone(), None, Wait::Block).await?
+    {
+        return Ok(Made::Device(tensor));
+    }
+    let mut y = ArrayD::zeros(IxDyn(&runner.stage().y_shape(shape)?));
+    runner.run(x, Some(y.view_mut()), Wait::Block).await?;
+    Ok(Made::Host(y))
+}
+
+async fn run_lstm<'a>(
+    runner: &mut Runner,
+    state: &mut Option<([usize; 2], NodeState)>,
+    choices: &mut Choices,
+    (made, sequence_lens): (&Made<'_>, Option<&[u32]>),
+    on_device: bool,
+) -> Result<Made<'a>> {
+    let three_axes = |found: &[usize]| Error::shape(format!("tensor `x`: expected [seq_len, batch, input_size], found {found:?}"));
+    let x = match made {
+        Made::Host(values) => Source::Host(values.view().into_dimensionality::<Ix3>().map_err(|_| three_axes(values.shape()))?),
+        Made::Device(tensor) => Source::Device(tensor),
+        Made::Ids(ids) => return Err(three_axes(ids.shape())),
+    };
+    let shape = match made {
+        Made::Device(tensor) => tensor.shape().to_vec(),
+        Made::Host(values) => values.shape().to_vec(),
+        Made::Ids(_) => Vec::new(),
+    };
+    let [seq_len, batch, _] = shape[..] else { return Err(three_axes(&shape)) };
+    if state.as_ref().is_none_or(|(sizes, _)| *sizes != [batch, seq_len]) {
+        *state = Some(([batch, seq_len], choices.new_state("lstm", runner, batch, seq_len, Wait::Block).await?));
+    }
+    let Some((_, state)) = state else { unreachable!("it was made above") };
+    let (dirs, out) = (runner.config().num_directions(), runner.config().out_size());
+    let initial = InitialState::default();
+    let mut results = LstmResults::default();
+    let call = DeviceCall { x, sequence_lens, keeps_y: on_device && runner.fits_on_device(batch, seq_len) };
+    if call.keeps_y {
+        let y = runner.run_on_device(&call, Some(&initial), state, results, Wait::Block).await?;
+        let y = y.ok_or_else(|| Error::config("a chain: expected a stack that keeps y, found another"))?;
+        return Ok(Made::Device(y.with_layout(Strided::contiguous(&[seq_len, batch, dirs * out]))?));
+    }
+    let mut y = ndarray::Array4::zeros((seq_len, batch, dirs, out));
+    results.y = Some(y.view_mut());
+    runner.run_on_device(&call, Some(&initial), state, results, Wait::Block).await?;
+    let y = y.into_shape_with_order(IxDyn(&[seq_len, batch, dirs * out])).expect("a row-major array can be regrouped");
+    Ok(Made::Host(y))
+}
+
+fn permuted<'a>(made: Made<'a>, axes: &[usize]) -> Result<Made<'a>> {
+    Ok(match made {
+        Made::Ids(ids) => Made::Ids(ids.permuted_axes(IxDyn(axes))),
+        Made::Host(values) => Made::Host(values.permuted_axes(IxDyn(axes))),
+        Made::Device(tensor) => {
+            let Strided { offset, shape, strides } = tensor.layout();
+            let layout = Strided {
+                offset: *offset,
+                shape: axes.iter().map(|&axis| shape[axis]).collect(),
+                strides: axes.iter().map(|&axis| strides[axis]).collect(),
+            };
+            Made::Device(tensor.with_layout(layout)?)
+        }
+    })
+}
+
+fn sliced<'a>(made: Made<'a>, axis: usize, range: Range<usize>) -> Result<Made<'a>> {
+    Ok(match made {
+        Made::Ids(ids) => Made::Ids(ids.slice_axis_move(Axis(axis), Slice::from(range))),
+        Made::Host(values) => Made::Host(values.slice_axis_move(Axis(axis), Slice::from(range))),
+        Made::Device(tensor) => {
+            let layout = tensor.layout().sliced(axis, range);
+            Made::Device(tensor.with_layout(layout)?)
+        }
+    })
+}

@@ -1,0 +1,145 @@
+//! One stage around the LSTMs on one backend.
+
+use std::sync::Arc;
+
+use ndarray::ArrayViewMutD;
+
+use crate::cpu::CpuDense;
+use crate::engine::explain::{KernelCount, MemoryUse};
+use crate::engine::{Backend, Options};
+use crate::error::{Error, Result};
+use crate::gpu::kernels::KernelId;
+use crate::gpu::{DenseInput, DeviceTensor, GpuDense, Wait};
+use crate::network::DenseStage;
+use crate::reference;
+
+/// A stage, prepared for a backend.
+pub(crate) struct DenseRunner {
+    /// its weights at what they are worth as stored
+    stage: DenseStage,
+    backend: DenseBackend,
+}
+
+/// What a call of a stage does on a GPU, its input and result staying there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenseExplanation {
+    /// how the product is made, where there is one
+    pub product: Option<String>,
+    /// how often each kernel is dispatched
+    pub dispatches: Vec<KernelCount>,
+    /// submits of the dispatches
+    pub submits: usize,
+    /// multiplications and additions
+    pub flops: u64,
+    /// bytes that the dispatches read and write
+    pub bytes: u64,
+    /// memory on the device
+    pub memory: Vec<MemoryUse>,
+}
+
+enum DenseBackend {
+    Gpu(Box<GpuDense>),
+    Cpu(CpuDense),
+    Reference,
+}
+
+impl DenseRunner {
+    pub(crate) async fn new(backend: &Backend, stage: DenseStage, options: &Options) -> Result<Self> {
+        let stage = match (backend, stage) {
+            // the host computes with what a stored weight is worth
+            (Backend::Cpu | Backend::Reference, DenseStage::Linear(linear, function)) => {
+                DenseStage::Linear(linear.stored_as(options.precision)?, function)
+            }
+            (_, stage) => stage,
+        };
+        let backend = match backend {
+            Backend::Gpu(device) => DenseBackend::Gpu(Box::new(GpuDense::new(Arc::clone(device), stage.clone(), options.precision).await?)),
+            Backend::Cpu => DenseBackend::Cpu(CpuDense::new(&stage)),
+            Backend::Reference => DenseBackend::Reference,
+        };
+        Ok(Self { stage, backend })
+    }
+
+    /// What it computes.
+    pub(crate) fn stage(&self) -> &DenseStage {
+        &self.stage
+    }
+
+    fn gpu(&self) -> Option<&GpuDense> {
+        if let DenseBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+    }
+
+    /// What a call for an `x` of this shape does; `None` where it does not run on a GPU.
+    pub(crate) fn explain(&self, x_shape: &[usize]) -> Result<Option<DenseExplanation>> {
+        let Some(gpu) = self.gpu() else { return Ok(None) };
+        let plan = gpu.plan(x_shape)?;
+        let count = |(kernel, count): (KernelId, usize)| KernelCount { kernel: kernel.kernel().name.to_owned(), count };
+        let mut memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
+        memory.extend(plan.buffers.iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes: *bytes }));
+        memory.push(MemoryUse { name: "params".to_owned(), bytes: plan.params.len() as u64 });
+        Ok(Some(DenseExplanation {
+            product: plan.product.map(|product| product.to_string()),
+            dispatches: plan.counts().into_iter().map(count).collect(),
+            submits: plan.submits.len(),
+            flops: plan.flops(),
+            bytes: plan.bytes(),
+            memory,
+        }))
+    }
+
+    /// Whether the result for an `x` of this shape can stay on the device.
+    pub(crate) fn fits_on_device(&self, x_shape: &[usize]) -> bool {
+        self.gpu().is_some_and(|gpu| gpu.fits_on_device(x_shape))
+    }
+
+    /// Runs the stage. With a place `y` for the result it is there when this returns; without one it stays on the device, which has to be a GPU.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where `x` is none that the stage takes or `y` is of another shape,
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a result cannot stay on the device.
+    pub(crate) async fn run(&mut self, x: DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>, wait: Wait) -> Result<Option<DeviceTensor>> {
+        let DenseBackend::Gpu(gpu) = &mut self.backend else { return self.run_on_host(&x, y).map(|()| None) };
+        gpu.run(x, y, wait).await
+    }
+
+    fn run_on_host(&self, x: &DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>) -> Result<()> {
+        let mut y = y.ok_or_else(|| Error::config("a result that stays on the device: expected a GPU, found the host"))?;
+        let shape = match x {
+            DenseInput::Ids(ids) => ids.shape(),
+            DenseInput::Host(x) => x.shape(),
+            DenseInput::Device(_) => return Err(Error::config("a tensor on the device: expected a stage on a GPU, found one on the host")),
+        };
+        let y_shape = self.stage.y_shape(shape)?;
+        if y.shape() != y_shape {
+            return Err(Error::shape(format!("tensor `y`: expected a place for {y_shape:?}, found {:?}", y.shape())));
+        }
+        let (linear, function) = match (&self.stage, x) {
+            (DenseStage::Embedding(embedding), DenseInput::Ids(ids)) => {
+                embedding.check_ids(ids)?;
+                match &self.backend {
+                    DenseBackend::Cpu(cpu) => cpu.embed(ids, y),
+                    _ => store_narrow(&mut y, &reference::embed(embedding, ids.view())),
+                }
+                return Ok(());
+            }
+            (DenseStage::Linear(linear, function), DenseInput::Host(_)) => (Some(linear), *function),
+            (DenseStage::Function(function), DenseInput::Host(_)) => (None, *function),
+            (DenseStage::Embedding(_), _) => return Err(Error::shape("tensor `x`: expected ids, found float32")),
+            _ => return Err(Error::shape("tensor `x`: expected float32, found ids")),
+        };
+        let DenseInput::Host(x) = x else { unreachable!("it was told apart above") };
+        if y.is_empty() {
+            return Ok(());
+        }
+        match &self.backend {
+            DenseBackend::Cpu(cpu) => cpu.run(x, y),
+            _ => store_narrow(&mut y, &reference::dense(linear, function, x.view())),
+        }
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "results are float32")]
+fn store_narrow(to: &mut ArrayViewMutD<'_, f32>, from: &ndarray::ArrayD<f64>) {
+    to.zip_mut_with(from, |to, &from| *to = from as f32);
+}
