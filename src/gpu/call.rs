@@ -252,11 +252,11 @@ impl GpuLstm {
         if let Some((from, to)) = &x_copy {
             self.relayout.prepare(&self.device, from, &Place { buffer: &self.buffers[&BufferId::X], layout: to.clone() }).await?;
         }
-        let y_copy = [
-            Strided::contiguous(&[steps.len(), rows.len(), self.config.y_size()]),
-            Strided::contiguous(&[seq_len, batch, self.config.y_size()]).sliced(0, steps.clone()).sliced(1, block.rows.clone()),
-        ];
-        let y_copy = matches!(kept, Kept::Gathered { .. }).then_some(y_copy);
+        let y_size = self.config.y_size();
+        let y_copy = matches!(kept, Kept::Gathered { .. }).then(|| {
+            let whole = Strided::contiguous(&[seq_len, batch, y_size]);
+            [Strided::contiguous(&[steps.len(), rows.len(), y_size]), whole.sliced(0, steps.clone()).sliced(1, block.rows.clone())]
+        });
         if let Some([from, to]) = &y_copy {
             let place = |id: BufferId, layout: &Strided| Place { buffer: &self.buffers[&id], layout: layout.clone() };
             self.relayout.prepare(&self.device, &place(y, from), &place(BufferId::Y, to)).await?;

@@ -17,6 +17,9 @@ const MAX_AXES: usize = 4;
 /// Copies that are kept; a call in blocks has several.
 const MAX_KEPT: usize = 64;
 
+/// Buffers that are copied from: a stack's own two, and two of other stages in turn.
+const MAX_SOURCES: usize = 4;
+
 /// A part of a buffer, and where the elements of a tensor are in it.
 pub(super) struct Place<'a> {
     pub(super) buffer: &'a wgpu::Buffer,
@@ -60,12 +63,7 @@ impl Relayout {
             self.kept.push(kept);
             return Ok(());
         }
-        // a source that is new takes the place of one that is gone: nobody else would free it
-        let is_known = |buffer: &wgpu::Buffer| self.kept.iter().any(|kept| kept.buffers[0] == *buffer);
-        if !is_known(from.buffer) && self.kept.len() > 1 {
-            let newest = self.kept.last().map(|kept| kept.buffers[0].clone());
-            self.kept.retain(|kept| newest.as_ref() == Some(&kept.buffers[0]));
-        }
+        self.make_room(from.buffer);
         if self.kept.len() == MAX_KEPT {
             self.kept.remove(0);
         }
@@ -81,6 +79,20 @@ impl Relayout {
         let bind_group = device.checked("bind group of relayout", || device.bind_group(&descriptor)).await?;
         self.kept.push(Kept { params, workgroups, buffers, pipeline, bind_group, _uniform: uniform });
         Ok(())
+    }
+
+    /// Forgets the copies from the source that was used least lately, where there are many and `source` is none of them: it may be gone, and nobody
+    /// else would free it.
+    fn make_room(&mut self, source: &wgpu::Buffer) {
+        let mut sources: Vec<wgpu::Buffer> = Vec::new();
+        for kept in self.kept.iter().rev() {
+            if !sources.contains(&kept.buffers[0]) {
+                sources.push(kept.buffers[0].clone());
+            }
+        }
+        if sources.len() >= MAX_SOURCES && !sources.contains(source) {
+            self.kept.retain(|kept| Some(&kept.buffers[0]) != sources.last());
+        }
     }
 
     /// Records a copy that is prepared.
