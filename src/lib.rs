@@ -58,7 +58,7 @@ pub use engine::{
     Options, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
 };
 #[doc(hidden)]
-pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation};
+pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation, Started};
 #[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};

@@ -34,6 +34,10 @@ fn main() {
     }
     // what is made and read is counted by device: these have theirs to themselves
     for device in &gpus() {
+        trials.push(trial(device, "a result is there until its stage runs again", stale));
+        trials.push(trial(device, "a stage says what it does", explains));
+    }
+    for device in &gpus() {
         trials.push(trial(device, "a warmed-up chain makes nothing and reads once", makes_nothing));
     }
     conclude(trials);
@@ -248,6 +252,45 @@ fn makes_nothing(engine: &Engine) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Calls follow each other without waiting, and only the last one's result can be read.
+fn stale(engine: &Engine) -> Result<(), Failed> {
+    let rng = &mut Rng::new(17);
+    let case = whole(5, RowFunction::Softmax, false, (7, 5), rng);
+    let Input::Ids(ids) = &case.input else { return Err("ids go in".into()) };
+    let (mut chain, expected) = (case.chain(engine)?, case.run(&mut case.chain(&Engine::new(DeviceChoice::Reference)?)?, false)?);
+    let mut started = Vec::new();
+    for _ in 0..20 {
+        started.push(chain.start(ChainInput::Ids(ids.view()), None)?);
+    }
+    let last = started.pop().ok_or("20 were started")?;
+    check("", &last.read()?, &expected)?;
+    for old in started {
+        let error = old.read().err().ok_or("a result that is gone was read")?;
+        if error.kind() != ErrorKind::Config || !error.to_string().contains("has run again") {
+            return Err(format!("another error: {error}").into());
+        }
+    }
+    Ok(())
+}
+
+fn explains(engine: &Engine) -> Result<(), Failed> {
+    let rng = &mut Rng::new(19);
+    let stages = [embedding(7, 3, rng), linear(16, 6, true, RowFunction::LogSoftmax, rng)];
+    let chain = Chain::new(engine, &stages, &by_model())?;
+    let lookup = chain.explain(0, &[5, 2])?.ok_or("a GPU runs it")?;
+    let product = chain.explain(1, &[5, 2, 16])?.ok_or("a GPU runs it")?;
+    let kernels: Vec<&str> = product.dispatches.iter().map(|kernel| kernel.kernel.as_str()).collect();
+    let bytes = |name: &str| product.memory.iter().find(|memory| memory.name == name).map(|memory| memory.bytes);
+    let right = lookup.dispatches[0].kernel == "embed"
+        && kernels.len() == 2
+        && kernels[0].starts_with("input_gates")
+        && kernels[1] == "softmax"
+        && product.flops == 2 * 10 * 16 * 8
+        && bytes("rows") == Some(10 * 6 * 4)
+        && bytes("weights") == Some(16 * 8 * 4 + 7 * 2 * 16);
+    if right { Ok(()) } else { Err(format!("{lookup:?}, {product:?}").into()) }
 }
 
 /// What is cut into blocks of rows or segments of time stays whole on the device.

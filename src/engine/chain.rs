@@ -42,6 +42,9 @@ pub struct Chain {
     choices: Choices,
 }
 
+/// The result of a call that may be under way.
+pub struct Started(Made<'static>);
+
 enum Prepared {
     Dense(DenseRunner),
     Lstm { runner: Runner, state: Option<([usize; 2], NodeState)> },
@@ -98,7 +101,23 @@ impl Chain {
         pollster::block_on(self.run_async(x, lens, directly))
     }
 
+    /// As [`Chain::run`], without waiting for the result, which is on the device until the next call.
+    ///
+    /// # Errors
+    /// As [`Chain::run`].
+    pub fn start(&mut self, x: ChainInput<'_>, lens: Option<&[u32]>) -> Result<Started> {
+        match pollster::block_on(self.made(x, lens, false))? {
+            Made::Host(values) => Ok(Started(Made::Host(values))),
+            Made::Device(tensor) => Ok(Started(Made::Device(tensor))),
+            Made::Ids(_) => Err(no_stage()),
+        }
+    }
+
     async fn run_async(&mut self, x: ChainInput<'_>, lens: Option<&[u32]>, directly: bool) -> Result<ArrayD<f32>> {
+        self.made(x, lens, directly).await?.read().await
+    }
+
+    async fn made<'a>(&mut self, x: ChainInput<'a>, lens: Option<&[u32]>, directly: bool) -> Result<Made<'a>> {
         let on_device = matches!(self.engine.backend(), Backend::Gpu(_));
         let mut made = match x {
             ChainInput::Ids(ids) => Made::Ids(ids),
@@ -114,12 +133,32 @@ impl Chain {
                 Prepared::Slice(axis, range) => sliced(made, *axis, range.clone())?,
             };
         }
-        match made {
-            Made::Host(values) => Ok(values),
-            Made::Device(tensor) => tensor.read(Wait::Block).await,
-            Made::Ids(_) => Err(Error::config("a chain: expected a stage that takes ids, found none")),
+        Ok(made)
+    }
+}
+
+impl Made<'_> {
+    async fn read(self) -> Result<ArrayD<f32>> {
+        match self {
+            Self::Host(values) => Ok(values),
+            Self::Device(tensor) => tensor.read(Wait::Block).await,
+            Self::Ids(_) => Err(no_stage()),
         }
     }
+}
+
+impl Started {
+    /// Brings the result to the host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the chain has run again; the device's own errors.
+    pub fn read(self) -> Result<ArrayD<f32>> {
+        pollster::block_on(self.0.read())
+    }
+}
+
+fn no_stage() -> Error {
+    Error::config("a chain: expected a stage that takes ids, found none")
 }
 
 async fn run_dense<'a>(runner: &mut DenseRunner, made: &Made<'_>, stays: bool) -> Result<Made<'a>> {

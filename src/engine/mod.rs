@@ -19,7 +19,7 @@ mod tune;
 use std::fmt;
 use std::sync::Arc;
 
-pub use chain::{Chain, ChainInput, ChainStage};
+pub use chain::{Chain, ChainInput, ChainStage, Started};
 pub use choices::{ChoiceReason, ScheduleUse};
 pub use dense::DenseExplanation;
 pub use explain::{Alternative, Explanation, KernelCount, LstmExplanation, MemoryUse, RefusedSchedule};

@@ -2,6 +2,10 @@
 
 use ndarray::{Array2, Array3};
 
+use crate::engine::dense::DenseRunner;
+use crate::engine::runner::{NodeState, Runner};
+use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Wait};
+use crate::network::LstmResults;
 use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
 
 fn session(input_size: usize, hidden_size: usize) -> Result<Session> {
@@ -94,4 +98,18 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
     assert_eq!(stream.step(&[(heir, x.view())])?, expected);
     stream.step_all(Array3::ones((1, 3, 3)).view())?;
     Ok(())
+}
+
+/// Compiles where the futures of stages can go from thread to thread.
+#[test]
+fn futures_of_stages_are_send() {
+    fn send<T: Send>(_: T) {}
+    fn stages(runner: &mut DenseRunner, x: DenseInput<'_>, y: ndarray::ArrayViewMutD<'_, f32>, tensor: &DeviceTensor) {
+        send(runner.run(x, Some(y), Wait::Async));
+        send(tensor.read(Wait::Async));
+    }
+    fn stacks(runner: &mut Runner, call: &DeviceCall<'_>, state: &mut NodeState) {
+        send(runner.run_on_device(call, None, state, LstmResults::default(), Wait::Async));
+    }
+    let _ = (stages, stacks);
 }
