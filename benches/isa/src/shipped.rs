@@ -2,10 +2,10 @@
 
 use cellgate::gpu::form::{ProductForm, Schedule};
 use cellgate::gpu::pack::pack;
-use cellgate::gpu::plan::{DeviceProfile, Request, build, candidates};
+use cellgate::gpu::plan::{DenseKind, DenseRequest, DenseSpec, DeviceProfile, Request, build, build_dense, candidates};
 use cellgate::gpu::shader::Shader;
 use cellgate::gpu::specialise::Specialisation;
-use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, Hardware, LayerNormWeights, Lstm, LstmConfig, Precision};
+use cellgate::{Activation, CellActivations, CellWeights, Direction, GATES, Hardware, LayerNormWeights, Lstm, LstmConfig, Precision, RowFunction};
 use ndarray::{Array1, Array2};
 
 use crate::Result;
@@ -33,6 +33,7 @@ fn shader(specialisation: &Specialisation) -> Shipped {
         ("ROWS", "rows"),
         ("UNITS", "units"),
         ("K_LANES", "k lanes"),
+        ("LANES", "threads a row"),
         ("INPUTS", "inputs"),
     ];
     let mut form: Vec<String> = words.iter().filter_map(named).collect();
@@ -87,6 +88,15 @@ pub(crate) fn all() -> Result<Vec<Shipped>> {
             }
         }
     }
+    for (spec, features) in dense() {
+        let request = DenseRequest { rows: 100, features, x_row: 0, given: true };
+        let plan = build_dense(&spec, request, None, &profile());
+        for shipped in plan.specialisations.iter().map(shader) {
+            if !found.contains(&shipped) {
+                found.push(shipped);
+            }
+        }
+    }
     let mut kernels: Vec<&str> = Vec::new();
     for shipped in &found {
         if !kernels.contains(&shipped.kernel) {
@@ -95,6 +105,19 @@ pub(crate) fn all() -> Result<Vec<Shipped>> {
     }
     found.sort_by_key(|shipped| kernels.iter().position(|kernel| *kernel == shipped.kernel));
     Ok(found)
+}
+
+/// Stages around the LSTMs that have kernels of their own, and their features: rows that share a workgroup, and rows that fill one.
+fn dense() -> Vec<(DenseSpec, usize)> {
+    let alone = |function| DenseSpec { kind: DenseKind::Function, function, precision: Precision::F32 };
+    let embedding = DenseKind::Embedding { num_embeddings: 1000, embedding_dim: 128 };
+    vec![
+        (DenseSpec { kind: embedding, ..alone(RowFunction::None) }, 128),
+        (alone(RowFunction::Activation(Activation::Tanh)), 128),
+        (alone(RowFunction::Softmax), 4),
+        (alone(RowFunction::Softmax), 128),
+        (alone(RowFunction::LogSoftmax), 10_000),
+    ]
 }
 
 struct Stack {
