@@ -45,7 +45,6 @@ mod engine;
 mod error;
 pub mod formats;
 pub mod gpu;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no session runs segments yet"))]
 mod host;
 pub mod measure;
 mod network;
@@ -55,18 +54,19 @@ mod tensor;
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Hardware, Selection};
 pub use engine::{
     Alternative, CandidateReport, ChoiceReason, Engine, Explanation, HostState, KernelCount, LstmExplanation, LstmTuning, Measurement, MemoryUse,
-    Options, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
+    Options, PartRun, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
 };
 #[doc(hidden)]
 pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation, Started};
 #[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};
+pub use formats::Reading;
 pub use gpu::form::ScheduleName;
 pub use network::Precision;
 pub use network::{
-    Activation, AxisSize, CellActivations, CellWeights, DenseStage, Direction, Embedding, GATES, Gate, LayerNormWeights, Layout, Linear, Lstm,
-    LstmConfig, Network, Port, RowFunction,
+    Activation, AxisSize, Branch, CellActivations, CellWeights, DenseStage, Direction, Embedding, GATES, Gate, LayerNormWeights, Layout, Linear,
+    Lstm, LstmConfig, Network, Part, PartKind, Port, RowFunction,
 };
 pub use tensor::{ElementType, Inputs, Outputs, Tensor, TensorView};
 

@@ -44,6 +44,13 @@ macro_rules! element_types {
             }
         }
 
+        impl Tensor {
+            /// The size of every axis.
+            pub fn shape(&self) -> &[usize] {
+                match self { $(Self::$variant(array) => array.shape(),)* }
+            }
+        }
+
         impl TensorView<'_> {
             /// A view of the same elements that lives no longer than this one.
             pub fn view(&self) -> TensorView<'_> {
@@ -58,6 +65,11 @@ macro_rules! element_types {
             /// The type of the elements.
             pub fn element_type(&self) -> ElementType {
                 match self { $(Self::$variant(_) => ElementType::$variant,)* }
+            }
+
+            /// Bytes of all elements together.
+            pub(crate) fn num_bytes(&self) -> usize {
+                match self { $(Self::$variant(view) => view.len() * size_of::<$element>(),)* }
             }
 
             /// A copy that owns its elements.
@@ -93,6 +105,18 @@ element_types! {
 }
 
 impl Tensor {
+    /// The tensor as integers or truth values of `element_type`, where it has such and the model says another; else as it is.
+    pub(crate) fn of_type(self, element_type: ElementType) -> Self {
+        match (self, element_type) {
+            #[expect(clippy::cast_possible_truncation, reason = "the model says that they are int32")]
+            (Self::I64(array), ElementType::I32) => array.mapv(|value| value as i32).into(),
+            (Self::I32(array), ElementType::I64) => array.mapv(i64::from).into(),
+            (Self::I32(array), ElementType::Bool) => array.mapv(|value| value != 0).into(),
+            (Self::I64(array), ElementType::Bool) => array.mapv(|value| value != 0).into(),
+            (tensor, _) => tensor,
+        }
+    }
+
     /// The elements, where they are `float32`.
     pub fn as_f32(&self) -> Option<&ArrayD<f32>> {
         if let Self::F32(array) = self { Some(array) } else { None }

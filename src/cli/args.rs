@@ -1,9 +1,9 @@
 //! Arguments that several commands have: which device, which model.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cellgate::{DeviceChoice, DeviceRequest, Engine, ErrorKind, GraphicsBackend, Network, Options, Precision, ScheduleName, Tuning};
+use cellgate::{DeviceChoice, DeviceRequest, Engine, ErrorKind, GraphicsBackend, Network, Options, Precision, Reading, ScheduleName, Tuning};
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 
@@ -97,15 +97,15 @@ const CONFIG_HELP: &str = r#"Arguments of torch.nn.LSTM, for a safetensors file 
 impl ModelArgs {
     /// Reads the model; its notes go to stderr.
     pub(super) fn open(&self) -> Result<Network> {
-        let network = self.read()?;
+        let network = self.read(false)?;
         for note in network.notes() {
             output::say(&format!("note: {note}"));
         }
         Ok(network)
     }
 
-    /// Reads the model. The file is opened once: it may be a pipe.
-    pub(super) fn read(&self) -> Result<Network> {
+    /// Reads the model; with its parts on the CPU `counted`, if that is wanted. The file is opened once: it may be a pipe.
+    pub(super) fn read(&self, counted: bool) -> Result<Network> {
         let path = self.path.display();
         let config = self.config.as_deref().map(cellgate::formats::parse_config).transpose().map_err(|error| format!("--config: {error}"))?;
         let bytes = fs::read(&self.path).map_err(|error| format!("{path}: cannot read: {error}"))?;
@@ -115,7 +115,9 @@ impl ModelArgs {
                 format!("{flag}{path}: {error}").into()
             });
         }
-        let network = Network::from_bytes(&bytes).map_err(|error| format!("{path}: {error}"))?;
+        // the folder of a bare name is the current one
+        let folder = self.path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let network = Network::read(&bytes, Reading { folder, counted, ..Reading::default() }).map_err(|error| format!("{path}: {error}"))?;
         if !self.batch_first {
             return Ok(network);
         }

@@ -97,7 +97,7 @@ struct ActivationsReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
-    let network = args.model.read()?;
+    let network = args.model.read(false)?;
     let engine = args.device.open()?;
     if args.json {
         output::print_json(&Report::of(args, &network, DeviceFields::of(engine.describe())))?;

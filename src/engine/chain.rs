@@ -10,8 +10,8 @@ use crate::engine::dense::{DenseExplanation, DenseRunner};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
-use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Source, Strided, Wait};
-use crate::network::{DenseStage, InitialState, Lstm, LstmResults};
+use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Source, Wait};
+use crate::network::{DenseStage, InitialState, Lstm, LstmResults, Strided};
 
 /// A stage of a [`Chain`].
 #[derive(Clone, Debug)]
@@ -244,7 +244,7 @@ fn sliced<'a>(made: Made<'a>, axis: usize, range: Range<usize>) -> Result<Made<'
         Made::Ids(ids) => Made::Ids(ids.slice_axis_move(Axis(axis), Slice::from(range))),
         Made::Host(values) => Made::Host(values.slice_axis_move(Axis(axis), Slice::from(range))),
         Made::Device(tensor) => {
-            let layout = tensor.layout().sliced(axis, range);
+            let layout = tensor.layout().part(axis, range);
             Made::Device(tensor.with_layout(layout)?)
         }
     })

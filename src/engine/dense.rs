@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use ndarray::ArrayViewMutD;
+use ndarray::{ArrayD, ArrayViewMutD};
 
 use crate::cpu::CpuDense;
+use crate::engine::execute::fetch;
 use crate::engine::explain::{KernelCount, MemoryUse};
+use crate::engine::node::{Value, Values};
 use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
 use crate::gpu::kernels::KernelId;
 use crate::gpu::{DenseInput, DeviceTensor, GpuDense, Wait};
-use crate::network::DenseStage;
+use crate::network::{DenseNode, DenseStage, check_room};
 use crate::reference;
+use crate::tensor::TensorView;
 
 /// A stage, prepared for a backend.
 pub(crate) struct DenseRunner {
@@ -136,6 +139,58 @@ impl DenseRunner {
             _ => store_narrow(&mut y, &reference::dense(linear, function, x.view())),
         }
         Ok(())
+    }
+}
+
+/// Runs one layer on what it reads; the result stays on the device where it can and is `kept`.
+pub(super) async fn run_dense<'n>(node: &DenseNode, runner: &mut DenseRunner, values: &mut Values<'n>, kept: bool, wait: Wait) -> Result<Value<'n>> {
+    if runner.gpu().is_none() {
+        fetch(&node.x, values, wait).await?;
+    }
+    let given = values.get(node.x.as_str()).ok_or_else(|| Error::shape(format!("tensor `{}`: missing", node.x)))?;
+    let shape = given.shape().to_vec();
+    let ids;
+    let x = match (runner.stage(), given) {
+        (DenseStage::Embedding(embedding), _) => {
+            ids = embedding_ids(&node.x, embedding.num_embeddings(), &given.view()?)?;
+            DenseInput::Ids(ids.view())
+        }
+        (_, Value::Device(tensor, _)) if runner.gpu().is_some() => DenseInput::Device(tensor),
+        _ => DenseInput::Host(given.view()?.float32(&node.x)?),
+    };
+    let y_shape = runner.stage().y_shape(&shape)?;
+    if kept && !y_shape.contains(&0) && runner.fits_on_device(&shape) {
+        if let Some(tensor) = runner.run(x, None, wait).await? {
+            return Ok(Value::Device(tensor, None));
+        }
+        return Err(Error::config("a result that stays on the device: expected one, found none"));
+    }
+    check_room::<f32>("tensor `y`", &[[1, 1, y_shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis)).unwrap_or(usize::MAX)]])?;
+    let mut y = ArrayD::zeros(ndarray::IxDyn(&y_shape));
+    runner.run(x, Some(y.view_mut()), wait).await?;
+    Ok(Value::Made(y.into()))
+}
+
+/// The ids of an embedding, those below zero counted from the end as ONNX has it.
+fn embedding_ids(name: &str, num_embeddings: usize, ids: &TensorView<'_>) -> Result<ArrayD<u32>> {
+    let id = |value: i64| {
+        let size = i64::try_from(num_embeddings).unwrap_or(i64::MAX);
+        let place = if value < 0 { value.saturating_add(size) } else { value };
+        u32::try_from(place)
+            .ok()
+            .filter(|_| place < size)
+            .ok_or_else(|| Error::shape(format!("tensor `{name}`: expected ids from {} to num_embeddings - 1 = {}, found {value}", -size, size - 1)))
+    };
+    fn each<T: Copy + Into<i64>>(values: &ndarray::ArrayViewD<'_, T>, id: impl Fn(i64) -> Result<u32>) -> Result<ArrayD<u32>> {
+        let ids = values.iter().map(|&value| id(value.into())).collect::<Result<Vec<_>>>()?;
+        Ok(ArrayD::from_shape_vec(values.raw_dim(), ids).expect("as many as there were"))
+    }
+    match ids {
+        TensorView::I32(values) => each(values, id),
+        TensorView::I64(values) => each(values, id),
+        TensorView::I8(values) => each(values, id),
+        TensorView::U8(values) => each(values, id),
+        other => Err(Error::shape(format!("tensor `{name}`: expected ids of an integer type, found {}", other.element_type()))),
     }
 }
 

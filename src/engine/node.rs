@@ -9,8 +9,8 @@ use crate::engine::choices::Choices;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
-use crate::gpu::Wait;
-use crate::network::{Direction, InitialState, LstmCall, LstmConfig, LstmNode, LstmResults, Weights, check_room};
+use crate::gpu::{DeviceCall, DeviceTensor, Source, Wait};
+use crate::network::{Direction, InitialState, LstmConfig, LstmNode, LstmResults, Weights, check_room};
 use crate::tensor::{Outputs, Tensor, TensorView};
 
 /// A node's runner, and what it keeps from call to call.
@@ -51,40 +51,62 @@ pub(super) type Values<'a> = BTreeMap<&'a str, Value<'a>>;
 pub(super) enum Value<'a> {
     Given(TensorView<'a>),
     Made(Tensor),
+    /// on the device, and on the host as well where somebody has read it there
+    Device(DeviceTensor, Option<Tensor>),
 }
 
 impl Value<'_> {
-    pub(super) fn view(&self) -> TensorView<'_> {
+    /// Its elements on the host, where they are.
+    pub(super) fn view(&self) -> Result<TensorView<'_>> {
         match self {
-            Self::Given(view) => view.view(),
-            Self::Made(tensor) => tensor.view(),
+            Self::Given(view) => Ok(view.view()),
+            Self::Made(tensor) | Self::Device(_, Some(tensor)) => Ok(tensor.view()),
+            Self::Device(_, None) => Err(Error::config("a tensor on the device: expected it on the host, where nobody has brought it")),
         }
     }
 
-    /// The tensor itself, copied where it belongs to somebody else.
-    pub(super) fn into_tensor(self) -> Tensor {
+    /// The size of every axis.
+    pub(super) fn shape(&self) -> &[usize] {
         match self {
-            Self::Given(view) => view.to_owned(),
-            Self::Made(tensor) => tensor,
+            Self::Given(view) => view.shape(),
+            Self::Made(tensor) => tensor.shape(),
+            Self::Device(tensor, _) => tensor.shape(),
+        }
+    }
+
+    /// The tensor itself on the host, copied where it belongs to somebody else.
+    pub(super) fn into_tensor(self) -> Result<Tensor> {
+        match self {
+            Self::Made(tensor) | Self::Device(_, Some(tensor)) => Ok(tensor),
+            other => other.view().map(|view| view.to_owned()),
         }
     }
 }
 
-/// Runs one node; returns the tensors that it makes, in arrays of `spare` where these fit.
+/// The input of a node, in the inner order of axes.
+enum Input<'v> {
+    Host(ArrayView3<'v, f32>),
+    Device(DeviceTensor),
+}
+
+/// Runs one node; returns the tensors that it makes, in arrays of `spare` where these fit. `y` stays on the device where it can and the node `keeps_y`.
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
     (engine, options, choices): (&Engine, &Options, &mut Choices),
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
+    keeps_y: bool,
     spare: &mut Outputs,
     wait: Wait,
-) -> Result<Vec<(&'n str, Tensor)>> {
-    let value = |name: &str| values.get(name).map(Value::view).ok_or_else(|| Error::shape(format!("tensor `{name}`: missing")));
-    let optional = |name: &'n Option<String>| name.as_deref().and_then(|name| Some((name, values.get(name)?.view())));
+) -> Result<Vec<(&'n str, Value<'n>)>> {
+    let optional = |name: &'n Option<String>| -> Result<Option<(&'n str, TensorView<'_>)>> {
+        let given = name.as_deref().and_then(|name| Some((name, values.get(name)?)));
+        given.map(|(name, value)| Ok((name, value.view()?))).transpose()
+    };
 
     if let Weights::RunTime(weights) = &node.weights {
-        let views: BTreeMap<&str, TensorView<'_>> = values.iter().map(|(name, value)| (*name, value.view())).collect();
+        let views: BTreeMap<&str, TensorView<'_>> = values.iter().filter_map(|(name, value)| Some((*name, value.view().ok()?))).collect();
         let lstm = weights.resolve(&views)?;
         if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
             *runner = NodeRunner::new(Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?));
@@ -94,15 +116,21 @@ pub(super) async fn run_node<'n>(
     runner.reset_profile();
     let config = runner.config().clone();
 
-    let x_tensor = value(&node.x)?.float32(&node.x)?;
-    let x_shape = x_tensor.shape().to_vec();
-    let x = node.layout.x_inside(&node.x, x_tensor.view())?;
-    let (seq_len, batch, input_size) = x.dim();
+    let given = values.get(node.x.as_str()).ok_or_else(|| Error::shape(format!("tensor `{}`: missing", node.x)))?;
+    let x_shape = given.shape().to_vec();
+    let x = match given {
+        Value::Device(tensor, _) if runner.gpu().is_some() => Input::Device(tensor.with_layout(node.layout.x_place(&node.x, tensor.layout())?)?),
+        host => Input::Host(node.layout.x_inside(&node.x, host.view()?.float32(&node.x)?)?),
+    };
+    let (seq_len, batch, input_size) = match &x {
+        Input::Host(x) => x.dim(),
+        Input::Device(x) => (x.shape()[0], x.shape()[1], x.shape()[2]),
+    };
     if input_size != config.input_size {
         let expected = node.layout.x_axes();
         return Err(Error::shape(format!("tensor `{}`: expected {expected} with input_size = {}, found {x_shape:?}", node.x, config.input_size)));
     }
-    let sequence_lens = match optional(&node.sequence_lens) {
+    let sequence_lens = match optional(&node.sequence_lens)? {
         Some((name, tensor)) => {
             tensor.sequence_lens(name, batch, seq_len, lens)?;
             Some(lens.as_slice())
@@ -111,7 +139,13 @@ pub(super) async fn run_node<'n>(
     };
     // rows that all have full length need no special case
     let sequence_lens = sequence_lens.filter(|lens| lens.iter().any(|&len| (len as usize) < seq_len));
-    let call = LstmCall { x, sequence_lens };
+    let is_empty = seq_len * batch == 0;
+    let keeps_y = keeps_y && node.y.is_some() && !is_empty && runner.fits_on_device(batch, seq_len);
+    let source = match &x {
+        Input::Host(x) => Source::Host(x.view()),
+        Input::Device(x) => Source::Device(x),
+    };
+    let call = DeviceCall { x: source, sequence_lens, keeps_y };
 
     let (dirs, out) = (config.num_directions(), config.out_size());
     let y_room = ("tensor `y` [seq_len, batch, num_directions * out_size]", [seq_len, batch, config.y_size()]);
@@ -125,7 +159,8 @@ pub(super) async fn run_node<'n>(
         check_room::<f32>(what, &[room])?;
         Ok::<_, Error>(Some(ArrayD::zeros(shape)))
     };
-    let mut y = array(&node.y, y_room, node.layout.y_shape(seq_len, batch, dirs, out))?;
+    let y_name = if keeps_y { &None } else { &node.y };
+    let mut y = array(y_name, y_room, node.layout.y_shape(seq_len, batch, dirs, out))?;
     let mut h_n = array(&node.h_n, state_room(out), state_shape(out))?;
     let mut c_n = array(&node.c_n, state_room(config.hidden_size), state_shape(config.hidden_size))?;
     let results = LstmResults {
@@ -133,22 +168,23 @@ pub(super) async fn run_node<'n>(
         h_n: h_n.as_mut().map(|h_n| node.layout.state_inside_mut(h_n)),
         c_n: c_n.as_mut().map(|c_n| node.layout.state_inside_mut(c_n)),
     };
+    let mut kept = None;
     match carried {
         Some(Carried { state, batch: rows, torn }) => {
             if rows != batch {
                 return Err(Error::shape(format!("tensor `{}`: expected batch = {rows}, the state's, found {x_shape:?}", node.x)));
             }
-            if call.x.is_empty() {
+            if is_empty {
                 let values = runner.read_state(state, wait).await?;
                 pass_through(results, &InitialState { h: Some(values.h.view()), c: Some(values.c.view()) });
             } else {
                 *torn = true;
-                runner.run(&call, None, state, results, wait).await?;
+                kept = runner.run_on_device(&call, None, state, results, wait).await?;
             }
         }
         None => {
-            let initial = initial_state(node, &config, batch, optional(&node.h_0), optional(&node.c_0))?;
-            if call.x.is_empty() {
+            let initial = initial_state(node, &config, batch, optional(&node.h_0)?, optional(&node.c_0)?)?;
+            if is_empty {
                 pass_through(results, &initial);
             } else {
                 let fits = |scratch: &Scratch| scratch.batch == batch && (scratch.seq_len == seq_len || config.direction != Direction::Bidirectional);
@@ -158,12 +194,16 @@ pub(super) async fn run_node<'n>(
                     *scratch = Some(Scratch { batch, seq_len, state: choices.new_state(&node.name, runner, batch, seq_len, wait).await? });
                 }
                 let Some(Scratch { state, .. }) = scratch else { unreachable!("it was made above") };
-                runner.run(&call, Some(&initial), state, results, wait).await?;
+                kept = runner.run_on_device(&call, Some(&initial), state, results, wait).await?;
             }
         }
     }
     let made = [(&node.y, y), (&node.h_n, h_n), (&node.c_n, c_n)];
-    Ok(made.into_iter().filter_map(|(name, array)| Some((name.as_deref()?, array?.into()))).collect())
+    let mut made: Vec<_> = made.into_iter().filter_map(|(name, array)| Some((name.as_deref()?, Value::Made(array?.into())))).collect();
+    if let (Some(name), Some(kept)) = (node.y.as_deref(), kept) {
+        made.push((name, Value::Device(kept.with_layout(node.layout.y_place(kept.layout()))?, None)));
+    }
+    Ok(made)
 }
 
 /// The results of a call that has no rows or no steps: `y` is empty, and the states are those before.

@@ -1,22 +1,24 @@
 //! Running a network: node by node, tensors by name.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::choices::Choices;
-use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
+use crate::engine::dense::DenseRunner;
+use crate::engine::execute::{self, Execution};
+use crate::engine::node::{NodeRunner, Value};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::state::{HostState, State, host_state};
 use crate::engine::stream::Owner;
-use crate::engine::{Engine, Explanation, Options, ScheduleUse, Stream, explain};
+use crate::engine::{Engine, Explanation, Options, PartRun, ScheduleUse, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::gpu::form::Choice;
 use crate::gpu::plan::Cost;
 use crate::measure::CallProfile;
-use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Weights};
+use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Nodes, Weights};
 use crate::tensor::{Inputs, Outputs, TensorView};
 
 /// A network on a device.
@@ -51,7 +53,10 @@ pub struct Session {
     pub(super) options: Options,
     pub(super) network: Network,
     pub(super) nodes: Vec<NodeRunner>,
+    dense: Vec<DenseRunner>,
     pub(super) choices: Choices,
+    /// tensors that had better stay on the device
+    kept: BTreeSet<String>,
     /// what nodes made for each other in the last call, for the arrays' sake
     between: Outputs,
 }
@@ -72,8 +77,16 @@ impl Session {
             };
             nodes.push(NodeRunner::new(runner));
         }
+        let mut dense = Vec::new();
+        for node in &network.dense {
+            let runner = DenseRunner::new(engine.backend(), (*node.stage).clone(), &options).await;
+            dense.push(runner.map_err(|error| error.within(&node.name))?);
+        }
+        let mut kept = BTreeSet::new();
+        network.program.add_kept(Nodes { lstms: &network.nodes, dense: &network.dense }, &mut kept);
+        let kept = kept.into_iter().map(str::to_owned).collect();
         let (id, choices) = (NEXT_ID.fetch_add(1, Ordering::Relaxed), Choices::new(&engine, &options));
-        Ok(Self { id, engine, options, network, nodes, choices, between: Outputs::default() })
+        Ok(Self { id, engine, options, network, nodes, dense, choices, kept, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -93,7 +106,7 @@ impl Session {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) and [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory) where the device cannot hold the call;
     /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost) and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) where it fails.
     pub fn run(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, None, Outputs::default(), Wait::Block))
+        pollster::block_on(self.execute(inputs, None, Outputs::default(), Wait::Block, None))
     }
 
     /// As [`Session::run`], for callers that cannot block.
@@ -104,7 +117,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        self.execute(inputs, None, Outputs::default(), Wait::Async).await
+        self.execute(inputs, None, Outputs::default(), Wait::Async, None).await
     }
 
     /// As [`Session::run`], with the results in the place of those of an earlier call: where an array of `outputs` has the right name and shape it is
@@ -128,7 +141,7 @@ impl Session {
     /// As [`Session::run`]; `outputs` is empty then.
     pub fn run_into(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
         let spare = std::mem::take(outputs);
-        *outputs = pollster::block_on(self.execute(inputs, None, spare, Wait::Block))?;
+        *outputs = pollster::block_on(self.execute(inputs, None, spare, Wait::Block, None))?;
         Ok(())
     }
 
@@ -138,7 +151,7 @@ impl Session {
     /// As [`Session::run_into`]. If the future is dropped before its end, `outputs` is empty.
     pub async fn run_into_async(&mut self, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<()> {
         let spare = std::mem::take(outputs);
-        *outputs = self.execute(inputs, None, spare, Wait::Async).await?;
+        *outputs = self.execute(inputs, None, spare, Wait::Async, None).await?;
         Ok(())
     }
 
@@ -150,7 +163,7 @@ impl Session {
     /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error other than `Shape` and `Config` the state
     /// is to be written anew, and so it is where a network of several LSTMs fails behind the first.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block))
+        pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block, None))
     }
 
     /// As [`Session::run_with_state`], for callers that cannot block; where it blocks all the same, [`Session::run_async`] says.
@@ -158,7 +171,18 @@ impl Session {
     /// # Errors
     /// As [`Session::run_with_state`]. If the future is dropped before its end, the state is to be written anew.
     pub async fn run_with_state_async(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
-        self.execute(inputs, Some(state), Outputs::default(), Wait::Async).await
+        self.execute(inputs, Some(state), Outputs::default(), Wait::Async, None).await
+    }
+
+    /// As [`Session::run`], with what every part of the network that it came to took. Of a network that was read with
+    /// [`Reading::counted`](crate::Reading::counted) the arithmetic on the CPU is counted, too.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn trace(&mut self, inputs: &Inputs<'_>) -> Result<(Outputs, Vec<PartRun>)> {
+        let mut parts = Vec::new();
+        let outputs = pollster::block_on(self.execute(inputs, None, Outputs::default(), Wait::Block, Some(&mut parts)))?;
+        Ok((outputs, parts))
     }
 
     /// Zero states for a batch of `batch` rows.
@@ -345,7 +369,14 @@ impl Session {
     }
 
     /// Runs the network; results are in arrays of `spare` where these fit.
-    async fn execute(&mut self, inputs: &Inputs<'_>, mut state: Option<&mut State>, mut spare: Outputs, wait: Wait) -> Result<Outputs> {
+    async fn execute(
+        &mut self,
+        inputs: &Inputs<'_>,
+        mut state: Option<&mut State>,
+        mut spare: Outputs,
+        wait: Wait,
+        trace: Option<&mut Vec<PartRun>>,
+    ) -> Result<Outputs> {
         if let Some(state) = &state {
             self.own(state)?;
             state.whole()?;
@@ -353,29 +384,34 @@ impl Session {
         let network = &self.network;
         self.check_inputs(inputs, state.is_some())?;
         spare.append(&mut self.between);
-        let mut values: Values<'_> = BTreeMap::new();
-        values.extend(network.constants.iter().map(|(name, tensor)| (name.as_str(), Value::Given(tensor.view()))));
-        values.extend(network.inputs.iter().filter_map(|port| Some((port.name.as_str(), Value::Given(inputs.get(&port.name)?.view())))));
-        for (number, node) in network.nodes.iter().enumerate() {
-            let carried = match &mut state {
-                Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
-                None => None,
-            };
-            let made =
-                run_node(node, &mut self.nodes[number], (&self.engine, &self.options, &mut self.choices), &values, carried, &mut spare, wait).await;
-            let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
-            values.extend(made.into_iter().map(|(name, tensor)| (name, Value::Made(tensor))));
-        }
+        let mut between = Outputs::default();
+        let mut values = execute::given(network, inputs);
+        let mut execution = Execution {
+            engine: &self.engine,
+            options: &self.options,
+            network,
+            choices: &mut self.choices,
+            nodes: &mut self.nodes,
+            dense: &mut self.dense,
+            kept: &self.kept,
+            state: state.as_deref_mut(),
+            spare: &mut spare,
+            between: &mut between,
+            wait,
+            trace,
+        };
+        execution.program(&network.program, &mut values).await?;
         let mut outputs = Outputs::default();
-        for port in &network.outputs {
-            let value = values.remove(port.name.as_str()).ok_or_else(|| Error::shape(format!("output `{}`: no node makes it", port.name)))?;
-            outputs.insert(port.name.clone(), value.into_tensor());
+        for (place, (port, name)) in network.outputs.iter().zip(&network.program.outputs).enumerate() {
+            let again = network.program.outputs[place + 1..].contains(name);
+            execute::fetch(name, &mut values, wait).await?;
+            let copied = |value: &Value<'_>| value.view().map(|view| view.to_owned());
+            let tensor = if again { values.get(name.as_str()).map(copied) } else { values.remove(name.as_str()).map(Value::into_tensor) };
+            let tensor = tensor.ok_or_else(|| Error::shape(format!("output `{}`: no step makes it", port.name)))??;
+            outputs.insert(port.name.clone(), tensor.of_type(port.element_type));
         }
-        for (name, value) in values {
-            if let Value::Made(tensor) = value {
-                self.between.insert(name, tensor);
-            }
-        }
+        drop(values);
+        self.between = between;
         if let Some(state) = state {
             state.torn = false;
         }

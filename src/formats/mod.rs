@@ -12,22 +12,44 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::network::{LstmConfig, Network};
 
-/// Reads a model file of any format that this crate knows; `config` is for a file that does not carry its own.
+/// How a model is to be read.
+///
+/// ```
+/// use cellgate::{Network, Reading};
+///
+/// let bytes = std::fs::read("assets/char-lm.safetensors")?;
+/// let network = Network::read(&bytes, Reading { counted: true, ..Reading::default() })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading<'a> {
+    /// the folder in which files lie that the model refers to; without one, such a model is refused
+    pub folder: Option<&'a Path>,
+    /// for a file that does not carry its own configuration: it, and whether inputs have the batch axis first
+    pub config: Option<(&'a LstmConfig, bool)>,
+    /// whether [`Session::trace`](crate::Session::trace) shall count the arithmetic of the parts on the CPU, too, for which these keep tensors that
+    /// they could otherwise drop
+    pub counted: bool,
+}
+
+/// Reads a model file of any format that this crate knows.
 pub(crate) fn open(path: &Path, config: Option<(&LstmConfig, bool)>) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
-    read(&bytes, config).map_err(|error| error.within(path.display()))
+    // the folder of a bare name is the current one
+    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    read(&bytes, Reading { folder, config, ..Reading::default() }).map_err(|error| error.within(path.display()))
 }
 
 /// Reads the bytes of a model file, as [`open`] does.
-pub(crate) fn read(bytes: &[u8], config: Option<(&LstmConfig, bool)>) -> Result<Network> {
+pub(crate) fn read(bytes: &[u8], reading: Reading<'_>) -> Result<Network> {
     if bytes.is_empty() {
         return Err(Error::format("expected a model, found an empty file"));
     }
     if safetensors::recognises(bytes) {
-        return safetensors::read(bytes, config);
+        return safetensors::read(bytes, reading.config);
     }
-    if config.is_some() {
+    if reading.config.is_some() {
         return Err(Error::config("an LSTM configuration was given, but the file is not safetensors, the only format that can need one"));
     }
-    onnx::read(bytes)
+    onnx::read(bytes, reading.folder, reading.counted)
 }

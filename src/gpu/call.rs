@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::gpu::plan::{self, BufferId, Request};
 use crate::gpu::relayout::Place;
 use crate::gpu::state::{GpuState, StateBlock};
-use crate::gpu::strided::Strided;
 use crate::gpu::tensor::DeviceTensor;
 use crate::gpu::timer::{Timer, elapsed};
 use crate::gpu::transfer::{Remap, Writer, as_floats, clear_y, store_state, store_y};
 use crate::gpu::{GpuLstm, Wait};
 use crate::measure::CallProfile;
+use crate::network::Strided;
 use crate::network::{Direction, InitialState, LstmCall, LstmConfig, LstmResults};
 
 const F32: u64 = size_of::<f32>() as u64;
@@ -255,7 +255,7 @@ impl GpuLstm {
         let y_size = self.config.y_size();
         let y_copy = matches!(kept, Kept::Gathered { .. }).then(|| {
             let whole = Strided::contiguous(&[seq_len, batch, y_size]);
-            [Strided::contiguous(&[steps.len(), rows.len(), y_size]), whole.sliced(0, steps.clone()).sliced(1, block.rows.clone())]
+            [Strided::contiguous(&[steps.len(), rows.len(), y_size]), whole.part(0, steps.clone()).part(1, block.rows.clone())]
         });
         if let Some([from, to]) = &y_copy {
             let place = |id: BufferId, layout: &Strided| Place { buffer: &self.buffers[&id], layout: layout.clone() };
@@ -329,7 +329,7 @@ impl GpuLstm {
     /// What of an input on the device a segment reads, and where it is to stand in `X`.
     fn x_copy<'c>(&self, call: &DeviceCall<'c>, segment: &Segment<'_, '_>, block: &StateBlock) -> Result<Option<(Place<'c>, Strided)>> {
         let Source::Device(x) = call.x else { return Ok(None) };
-        let layout = x.layout().sliced(0, segment.steps.clone()).sliced(1, block.rows.clone());
+        let layout = x.layout().part(0, segment.steps.clone()).part(1, block.rows.clone());
         let to = Strided::contiguous(&layout.shape);
         Ok(Some((Place { buffer: x.buffer(), layout }, to)))
     }

@@ -13,10 +13,10 @@ use crate::gpu::pack::pack_linear;
 use crate::gpu::plan::{BufferId, DensePlan, DenseRequest, DenseSpec, build_dense};
 use crate::gpu::prepared::{bind_group, encode};
 use crate::gpu::relayout::{Place, Relayout};
-use crate::gpu::strided::Strided;
 use crate::gpu::tensor::{DeviceTensor, Runs};
 use crate::gpu::transfer::{Download, Remap, Upload, Writer, as_floats, store_rows};
 use crate::gpu::{GpuDevice, Wait};
+use crate::network::Strided;
 use crate::network::{DenseStage, Precision};
 
 /// Shapes of call whose plans are kept.

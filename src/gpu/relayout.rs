@@ -6,8 +6,8 @@ use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::kernels::{KernelId, RelayoutParams};
 use crate::gpu::plan::{DeviceProfile, grid};
 use crate::gpu::specialise::{Form, Shape, Specialisation, WORKGROUP_SIZE};
-use crate::gpu::strided::Strided;
 use crate::network::LstmConfig;
+use crate::network::Strided;
 
 const F32: u64 = size_of::<f32>() as u64;
 

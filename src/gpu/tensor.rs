@@ -7,9 +7,9 @@ use ndarray::{ArrayD, ArrayViewMutD, IxDyn};
 
 use crate::error::{Error, Result};
 use crate::gpu::device::lock;
-use crate::gpu::strided::Strided;
 use crate::gpu::transfer::as_floats;
 use crate::gpu::{GpuDevice, Wait};
+use crate::network::Strided;
 
 const F32: u64 = size_of::<f32>() as u64;
 

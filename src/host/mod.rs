@@ -15,6 +15,7 @@ mod value;
 mod tests;
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -46,6 +47,12 @@ struct Output {
     element_type: Option<ElementType>,
     /// its place in `computed`
     place: usize,
+}
+
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment").field("inputs", &self.inputs).finish_non_exhaustive()
+    }
 }
 
 impl Segment {

@@ -5,6 +5,7 @@
 use ndarray::{ArrayD, ArrayView3, ArrayViewD, ArrayViewMut3, ArrayViewMut4, Ix3, IxDyn};
 
 use crate::error::{Error, Result};
+use crate::network::Strided;
 
 /// The order of a model's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -48,6 +49,25 @@ impl Layout {
             x.swap_axes(0, 1);
         }
         Ok(x)
+    }
+
+    /// Where `x` in the inner order `[T, N, I]` is, of one that is at `x`.
+    pub(crate) fn x_place(self, name: &str, x: &Strided) -> Result<Strided> {
+        if x.shape.len() != 3 {
+            return Err(Error::shape(format!("tensor `{name}`: expected {}, found {:?}", self.x_axes(), x.shape)));
+        }
+        Ok(if self.batch_first() { x.permuted(&[1, 0, 2]) } else { x.clone() })
+    }
+
+    /// Where `y` outside is, of `[T, N, D, R]` inside, whose last two axes lie together.
+    pub(crate) fn y_place(self, y: &Strided) -> Strided {
+        let joined = |y: Strided| y.reshaped(&[y.shape[0], y.shape[1], y.shape[2] * y.shape[3]]).unwrap_or(y);
+        match self {
+            Self::TimeFirst => joined(y.clone()),
+            Self::BatchFirst => joined(y.permuted(&[1, 0, 2, 3])),
+            Self::OnnxTimeFirst => y.permuted(&[0, 2, 1, 3]),
+            Self::OnnxBatchFirst => y.permuted(&[1, 0, 2, 3]),
+        }
     }
 
     /// A view of a state in the inner order `[L*D, N, R]`.

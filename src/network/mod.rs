@@ -5,9 +5,11 @@ mod call;
 mod config;
 mod dense;
 mod layout;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing runs these operators yet"))]
 pub(crate) mod op;
+mod parts;
 mod precision;
+mod program;
+mod strided;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -20,13 +22,16 @@ pub(crate) use call::{InitialState, LstmCall, LstmResults, LstmState, check_room
 pub use config::{Direction, GATES, Gate, LstmConfig};
 pub use dense::{DenseStage, Embedding, Linear, RowFunction};
 pub use layout::Layout;
+pub use parts::{Branch, Part, PartKind};
 pub use precision::Precision;
 pub(crate) use precision::{int8_scales, to_int8};
+pub(crate) use program::{DenseNode, HostNode, IfNode, Nodes, OpNode, Program, Step};
+pub(crate) use strided::Strided;
 pub use weights::{CellWeights, LayerNormWeights, Lstm};
 
 use crate::error::{Error, Result};
-use crate::formats;
 use crate::formats::onnx::RunTimeWeights;
+use crate::formats::{self, Reading};
 use crate::tensor::{ElementType, Tensor};
 
 /// A network read from a file or made from weights: LSTM nodes, joined by the names of the tensors between them.
@@ -41,9 +46,13 @@ pub struct Network {
     pub(crate) format: &'static str,
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
-    /// in an order in which every node's inputs are there before it runs
+    /// the LSTMs, by the numbers that the program has for them
     pub(crate) nodes: Vec<LstmNode>,
-    /// tensors that the file itself holds and nodes read by name
+    /// the layers beside them, likewise
+    pub(crate) dense: Vec<DenseNode>,
+    /// what a call does
+    pub(crate) program: Program,
+    /// tensors that the file itself holds and steps read by name
     pub(crate) constants: BTreeMap<String, Tensor>,
     /// what a user should know about how the file was understood
     pub(crate) notes: Vec<String>,
@@ -86,6 +95,8 @@ impl fmt::Display for AxisSize {
 #[derive(Clone, Debug)]
 pub(crate) struct LstmNode {
     pub(crate) name: String,
+    /// how many LSTMs of the file are its layers
+    pub(crate) merged: usize,
     pub(crate) layout: Layout,
     pub(crate) weights: Weights,
     pub(crate) x: String,
@@ -126,7 +137,7 @@ impl Network {
     /// assert_eq!(error.kind(), cellgate::ErrorKind::Format);
     /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        formats::read(bytes, None)
+        Self::read(bytes, Reading::default())
     }
 
     /// Reads a safetensors file whose metadata does not say how the LSTM was made: `config` says it,
@@ -143,7 +154,15 @@ impl Network {
     /// # Errors
     /// As [`Network::from_bytes`].
     pub fn from_bytes_with(bytes: &[u8], config: &LstmConfig, batch_first: bool) -> Result<Self> {
-        formats::read(bytes, Some((config, batch_first)))
+        Self::read(bytes, Reading { config: Some((config, batch_first)), ..Reading::default() })
+    }
+
+    /// As [`Network::from_bytes`], with all that can be said about how.
+    ///
+    /// # Errors
+    /// As [`Network::open`].
+    pub fn read(bytes: &[u8], reading: Reading<'_>) -> Result<Self> {
+        formats::read(bytes, reading)
     }
 
     /// A network of one LSTM stack. Its inputs are `x` and, optionally, `h_0`, `c_0` and `sequence_lens`; its outputs `y`, `h_n`, `c_n`.
@@ -159,6 +178,20 @@ impl Network {
         let port = |name: &str, element_type, axes, optional| Port { name: name.to_owned(), element_type, axes, optional };
         let notes = lstm.non_finite().into_iter().map(|tensor| format!("{tensor} holds NaN or infinity")).collect();
         let name = |name: &str| Some(name.to_owned());
+        let nodes = vec![LstmNode {
+            name: "lstm".to_owned(),
+            merged: 1,
+            layout,
+            weights: Weights::Constant(Arc::new(lstm)),
+            x: "x".to_owned(),
+            sequence_lens: name("sequence_lens"),
+            h_0: name("h_0"),
+            c_0: name("c_0"),
+            y: name("y"),
+            h_n: name("h_n"),
+            c_n: name("c_n"),
+        }];
+        let made = ["y", "h_n", "c_n"].map(str::to_owned).to_vec();
         Self {
             format: "weights",
             inputs: vec![
@@ -172,18 +205,9 @@ impl Network {
                 port("h_n", ElementType::F32, state(config.out_size()), false),
                 port("c_n", ElementType::F32, state(config.hidden_size), false),
             ],
-            nodes: vec![LstmNode {
-                name: "lstm".to_owned(),
-                layout,
-                weights: Weights::Constant(Arc::new(lstm)),
-                x: "x".to_owned(),
-                sequence_lens: name("sequence_lens"),
-                h_0: name("h_0"),
-                c_0: name("c_0"),
-                y: name("y"),
-                h_n: name("h_n"),
-                c_n: name("c_n"),
-            }],
+            program: Program::new(vec![Step::Lstm(0)], made, Nodes { lstms: &nodes, dense: &[] }),
+            nodes,
+            dense: Vec::new(),
             constants: BTreeMap::new(),
             notes,
             metadata: BTreeMap::new(),
@@ -240,6 +264,11 @@ impl LstmNode {
             Weights::Constant(lstm) => Some(lstm),
             Weights::RunTime(_) => None,
         }
+    }
+
+    /// Names of the tensors that the node makes.
+    pub(crate) fn makes(&self) -> impl Iterator<Item = &str> {
+        [&self.y, &self.h_n, &self.c_n].into_iter().flatten().map(String::as_str)
     }
 
     /// Names of the tensors that the node reads.

@@ -80,6 +80,11 @@ impl Lstm {
         &self.cells[layer * self.config.num_directions() + dir]
     }
 
+    /// The weights of every layer and direction, layer by layer.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &CellWeights> {
+        self.cells.iter()
+    }
+
     /// Whether the configurations are equal and the weights bit by bit; NaN is no exception, nor is the sign of 0.
     pub(crate) fn same_bits(&self, other: &Self) -> bool {
         self.config == other.config && self.cells.iter().zip(&other.cells).all(|(a, b)| a.same_bits(b))

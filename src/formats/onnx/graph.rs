@@ -1,212 +1,286 @@
-//! The names of a graph: who makes which tensor, what it is called, and in which order nodes run.
+//! A graph with its names made unique, its nodes in order, its constants in one place: what all later passes work on.
+//!
+//! The two graphs of an `If` become [`Block`]s beside the nodes around them. The bodies of loops stay what they were, opaque, but for their names.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::proto::{AttributeKind, GraphProto, NodeProto, TensorProto};
-use super::tensor::{FLOAT, INT64};
+use super::constants::Constants;
+use super::proto::{AttributeKind, AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};
-use crate::network::LstmNode;
 
-/// Who makes a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Maker {
-    /// the call
-    Input,
-    /// the file: an initialiser or a `Constant` node
-    Constant,
-    /// an `LSTM` node
-    Lstm,
-    /// an `Identity` node: another name of the tensor that it reads
-    Alias,
+/// Nodes that run one after the other: those of the graph itself, or of a branch of an `If`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Block {
+    /// in an order in which every tensor is made before it is read
+    pub(super) nodes: Vec<Node>,
+    /// names of the tensors that it makes for whoever runs it
+    pub(super) outputs: Vec<String>,
 }
 
-impl Maker {
-    /// In words.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Input => "an input of the graph",
-            Self::Constant => "a constant",
-            Self::Lstm => "an output of an LSTM node",
-            Self::Alias => "an output of an Identity node",
+/// A node; its operator decides what it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Node {
+    /// the operator, its attributes and names; the graphs of an `If` are in `branches`
+    pub(super) proto: NodeProto,
+    /// of an `If`: what runs where its condition holds, and what where it does not
+    pub(super) branches: Option<Box<[Block; 2]>>,
+    /// what graphs among its attributes read from outside of themselves
+    pub(super) captured: Vec<String>,
+}
+
+impl Node {
+    /// Whether the node is an operator of the specification called `op_type`.
+    pub(super) fn is(&self, op_type: &str) -> bool {
+        is_onnx(&self.proto.domain) && self.proto.op_type == op_type
+    }
+
+    /// The input at `place`; `None` where it is left out.
+    pub(super) fn input(&self, place: usize) -> Option<&str> {
+        self.proto.input.get(place).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// The output at `place`; `None` where it is left out.
+    pub(super) fn output(&self, place: usize) -> Option<&str> {
+        self.proto.output.get(place).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Names of the tensors that it makes.
+    pub(super) fn makes(&self) -> impl Iterator<Item = &str> {
+        self.proto.output.iter().map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Names of the tensors that it reads, those that its branches read from outside included; some more than once.
+    pub(super) fn reads(&self) -> Vec<&str> {
+        let own = self.proto.input.iter().filter(|name| !name.is_empty()).chain(&self.captured);
+        let mut names: Vec<&str> = own.map(String::as_str).collect();
+        for block in self.branches.iter().flat_map(|branches| branches.iter()) {
+            names.extend(block.captured());
+        }
+        names
+    }
+
+    /// Changes every name that it reads.
+    pub(super) fn rename_reads(&mut self, rename: &impl Fn(&str) -> Option<String>) {
+        let change = |name: &mut String| {
+            if let Some(new) = rename(name) {
+                *name = new;
+            }
+        };
+        self.proto.input.iter_mut().chain(&mut self.captured).for_each(change);
+        self.proto.attribute.iter_mut().flat_map(AttributeProto::graphs_mut).for_each(|graph| rename_captured(graph, rename));
+        for block in self.branches.iter_mut().flat_map(|branches| branches.iter_mut()) {
+            block.nodes.iter_mut().for_each(|node| node.rename_reads(rename));
+            block.outputs.iter_mut().for_each(change);
         }
     }
 }
 
-/// Every tensor of a graph.
-#[derive(Debug, Default)]
-pub(super) struct Names<'a> {
-    makers: BTreeMap<&'a str, Maker>,
-    constants: BTreeMap<&'a str, Cow<'a, TensorProto>>,
-    /// output of an `Identity` node -> the tensor that is not itself an output of an `Identity` node
-    aliases: BTreeMap<&'a str, &'a str>,
-    /// output of an `LSTM` node -> the graph output that an `Identity` node makes of it
-    public: BTreeMap<&'a str, &'a str>,
+impl Block {
+    /// Names of the tensors that it reads and does not make.
+    pub(super) fn captured(&self) -> Vec<&str> {
+        let made: BTreeSet<&str> = self.nodes.iter().flat_map(Node::makes).collect();
+        let read = self.nodes.iter().flat_map(Node::reads).chain(self.outputs.iter().map(String::as_str));
+        read.filter(|name| !name.is_empty() && !made.contains(name)).collect()
+    }
+
+    /// Calls `visit` with every node, those of branches behind their `If`.
+    pub(super) fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Node)) {
+        for node in &self.nodes {
+            visit(node);
+            for block in node.branches.iter().flat_map(|branches| branches.iter()) {
+                block.each(visit);
+            }
+        }
+    }
 }
 
-impl<'a> Names<'a> {
-    /// Gathers the names of `graph`, whose nodes are all `LSTM`, `Constant` or `Identity`, and checks that each has one maker.
-    pub(super) fn new(graph: &'a GraphProto) -> Result<Self> {
-        let mut this = Self::default();
-        for tensor in &graph.initializer {
-            this.make(&tensor.name, Maker::Constant)?;
-            this.constants.insert(&tensor.name, Cow::Borrowed(tensor));
-        }
-        let mut inputs = BTreeSet::new();
-        for input in &graph.input {
-            if !inputs.insert(&input.name) {
-                return Err(Error::format(format!("input `{}`: expected one of that name, found two", input.name)));
-            }
-            // Up to IR version 3 the initialisers had to be inputs too.
-            if !this.constants.contains_key(input.name.as_str()) {
-                this.make(&input.name, Maker::Input)?;
-            }
-        }
-        for node in &graph.node {
-            match node.op_type.as_str() {
-                "Constant" => {
-                    let (name, tensor) = constant(node)?;
-                    this.make(name, Maker::Constant)?;
-                    this.constants.insert(name, tensor);
-                }
-                "Identity" => {
-                    let ([from], [to]) = (node.input.as_slice(), node.output.as_slice()) else {
-                        return Err(node.refused("one input and one output", format!("{} and {}", node.input.len(), node.output.len())));
-                    };
-                    this.make(to, Maker::Alias)?;
-                    this.aliases.insert(to, from);
-                }
-                _ => node.output.iter().filter(|name| !name.is_empty()).try_for_each(|name| this.make(name, Maker::Lstm))?,
-            }
-        }
-        this.follow_aliases()?;
-        this.aliases.values().try_for_each(|root| this.root(root).map(drop))?;
-        this.publish(graph)?;
-        Ok(this)
+/// Whether `domain` is that of the operators of the specification.
+pub(super) fn is_onnx(domain: &str) -> bool {
+    domain.is_empty() || domain == "ai.onnx"
+}
+
+/// Names that are seen at a place in a graph, innermost scope last: as the file has them, and as they are called here.
+type Scopes = Vec<BTreeMap<String, String>>;
+
+/// Reads a graph and all graphs within it.
+pub(super) struct GraphReader<'a> {
+    /// every name so far: no two tensors of a model have the same one
+    taken: BTreeSet<String>,
+    scopes: Scopes,
+    constants: &'a mut Constants,
+}
+
+impl<'a> GraphReader<'a> {
+    pub(super) fn new(constants: &'a mut Constants) -> Self {
+        Self { taken: BTreeSet::new(), scopes: Vec::new(), constants }
     }
 
-    /// Notes that `maker` makes the tensor `name`.
-    fn make(&mut self, name: &'a str, maker: Maker) -> Result<()> {
-        if name.is_empty() {
-            return Err(Error::format(format!("tensor ``: expected a name for {}, found none", maker.name())));
+    /// The nodes of `graph`; its initialisers, and the values of its `Constant` nodes, go to the constants.
+    pub(super) fn block(&mut self, mut graph: GraphProto) -> Result<Block> {
+        if !graph.sparse_initializer.is_empty() {
+            let found = graph.sparse_initializer.len();
+            return Err(Error::config(format!("sparse initialisers: expected none, found {found}; they are not supported yet")));
         }
-        match self.makers.insert(name, maker) {
-            None => Ok(()),
-            Some(other) => Err(Error::format(format!("tensor `{name}`: expected one maker, found {} and {}", other.name(), maker.name()))),
+        self.enter(&graph)?;
+        for mut tensor in std::mem::take(&mut graph.initializer) {
+            tensor.name = self.seen(&tensor.name)?;
+            self.constants.insert(tensor)?;
         }
+        let mut nodes = Vec::with_capacity(graph.node.len());
+        for proto in std::mem::take(&mut graph.node) {
+            let label = proto.label();
+            let read = || {
+                let node = self.node(proto)?;
+                if node.is("Constant") {
+                    return self.constants.insert_node(&node.proto);
+                }
+                nodes.push(node);
+                Ok(())
+            };
+            read().map_err(|error| error.within(label))?;
+        }
+        let outputs = graph.output.iter().map(|output| self.seen(&output.name)).collect::<Result<Vec<_>>>()?;
+        self.scopes.pop();
+        Ok(Block { nodes: sorted(nodes)?, outputs })
     }
 
-    /// Makes every alias point to a tensor that is none.
-    fn follow_aliases(&mut self) -> Result<()> {
-        let names: Vec<&'a str> = self.aliases.keys().copied().collect();
-        let mut done = BTreeSet::new();
-        for name in names {
-            let (mut path, mut root) = (vec![name], self.aliases[name]);
-            // Every alias is walked over once: those before this one already point to their ends.
-            while let Some(&next) = self.aliases.get(root) {
-                if !done.contains(root) {
-                    path.push(root);
-                    if path.len() > self.aliases.len() {
-                        return Err(Error::format(format!("tensor `{name}`: expected an end of its chain of Identity nodes, found a cycle")));
-                    }
-                }
-                root = next;
+    /// Opens the scope of a graph: gathers what it defines, each under a name of its own.
+    fn enter(&mut self, graph: &GraphProto) -> Result<()> {
+        let mut scope = BTreeMap::new();
+        let initializers: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        // Up to IR version 3 the initialisers had to be inputs too.
+        let inputs = graph.input.iter().map(|input| input.name.as_str()).filter(|name| !initializers.contains(name));
+        let made = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).filter(|name| !name.is_empty());
+        for name in graph.initializer.iter().map(|tensor| tensor.name.as_str()).chain(inputs).chain(made) {
+            if name.is_empty() {
+                return Err(Error::format("tensor ``: expected a name, found none"));
             }
-            for alias in path {
-                self.aliases.insert(alias, root);
-                done.insert(alias);
+            let fresh = || (2..).map(|number| format!("{name}.{number}")).find(|fresh| !self.taken.contains(fresh)).unwrap_or_default();
+            let own = if self.taken.contains(name) { fresh() } else { name.to_owned() };
+            if scope.insert(name.to_owned(), own.clone()).is_some() {
+                return Err(Error::format(format!("tensor `{name}`: expected one maker, found two")));
             }
+            self.taken.insert(own);
         }
+        self.scopes.push(scope);
         Ok(())
     }
 
-    /// Checks that every output of the graph is an output of an `LSTM` node, and gives that tensor the output's name.
-    fn publish(&mut self, graph: &'a GraphProto) -> Result<()> {
-        for output in &graph.output {
-            let name = output.name.as_str();
-            let root = self.root(name).map_err(|error| error.within(format!("output `{name}`")))?;
-            let maker = self.makers[root];
-            if maker != Maker::Lstm {
-                return Err(Error::config(format!("output `{name}`: expected an output of an LSTM node, found {}", maker.name())));
-            }
-            if let Some(other) = self.public.insert(root, name) {
-                return Err(Error::config(format!("output `{name}`: expected a tensor of its own, found the one of output `{other}`")));
-            }
+    /// What the tensor `name` is called.
+    fn seen(&self, name: &str) -> Result<String> {
+        let own = self.scopes.iter().rev().find_map(|scope| scope.get(name));
+        own.cloned().ok_or_else(|| Error::format(format!("tensor `{name}`: expected a maker, found none")))
+    }
+
+    fn node(&mut self, mut proto: NodeProto) -> Result<Node> {
+        for name in proto.input.iter_mut().chain(&mut proto.output).filter(|name| !name.is_empty()) {
+            *name = self.seen(name)?;
         }
+        if is_onnx(&proto.domain) && proto.op_type == "If" {
+            let branches = Some(Box::new([self.branch(&mut proto, "then_branch")?, self.branch(&mut proto, "else_branch")?]));
+            return Ok(Node { proto, branches, captured: Vec::new() });
+        }
+        let mut captured = BTreeSet::new();
+        for graph in proto.attribute.iter_mut().flat_map(AttributeProto::graphs_mut) {
+            self.body(graph, &mut captured)?;
+        }
+        Ok(Node { proto, branches: None, captured: captured.into_iter().collect() })
+    }
+
+    /// Takes a branch out of an `If`.
+    fn branch(&mut self, proto: &mut NodeProto, name: &str) -> Result<Block> {
+        let attribute = proto.attribute.iter_mut().find(|attribute| attribute.name == name);
+        let graph =
+            attribute.and_then(|attribute| attribute.g.take()).ok_or_else(|| Error::format(format!("expected a graph `{name}`, found none")))?;
+        if !graph.input.is_empty() || graph.output.len() != proto.output.len() {
+            let (inputs, outputs) = (graph.input.len(), graph.output.len());
+            let expected = proto.output.len();
+            return Err(Error::format(format!("`{name}`: expected no inputs and {expected} outputs, found {inputs} and {outputs}")));
+        }
+        self.block(*graph).map_err(|error| error.within(format!("`{name}`")))
+    }
+
+    /// Gives the tensors of a graph that stays as it is their own names.
+    fn body(&mut self, graph: &mut GraphProto, captured: &mut BTreeSet<String>) -> Result<()> {
+        self.enter(graph)?;
+        let depth = self.scopes.len();
+        let own = |reader: &Self, name: &str, captured: &mut BTreeSet<String>| -> Result<String> {
+            let own = reader.seen(name)?;
+            if reader.scopes[..depth - 1].iter().any(|scope| scope.values().any(|value| *value == own)) {
+                captured.insert(own.clone());
+            }
+            Ok(own)
+        };
+        graph.initializer.iter_mut().try_for_each(|tensor| self.seen(&tensor.name).map(|name| tensor.name = name))?;
+        graph.input.iter_mut().try_for_each(|input| self.seen(&input.name).map(|name| input.name = name))?;
+        for node in &mut graph.node {
+            for name in node.input.iter_mut().chain(&mut node.output).filter(|name| !name.is_empty()) {
+                *name = own(self, name, captured)?;
+            }
+            let mut inner = BTreeSet::new();
+            for graph in node.attribute.iter_mut().flat_map(AttributeProto::graphs_mut) {
+                self.body(graph, &mut inner)?;
+            }
+            let here: BTreeSet<&String> = self.scopes[depth - 1].values().collect();
+            captured.extend(inner.into_iter().filter(|name| !here.contains(name)));
+        }
+        for output in &mut graph.output {
+            output.name = own(self, &output.name, captured)?;
+        }
+        self.scopes.pop();
         Ok(())
     }
+}
 
-    /// The tensor that `name` stands for, past all `Identity` nodes.
-    pub(super) fn root(&self, name: &'a str) -> Result<&'a str> {
-        let root = self.aliases.get(name).copied().unwrap_or(name);
-        if self.makers.contains_key(root) { Ok(root) } else { Err(Error::format(format!("tensor `{root}`: expected a maker, found none"))) }
+impl AttributeProto {
+    /// The graphs that the attribute holds.
+    pub(super) fn graphs_mut(&mut self) -> impl Iterator<Item = &mut GraphProto> {
+        self.g.iter_mut().map(AsMut::as_mut).chain(&mut self.graphs)
     }
 
-    /// What the network calls the tensor `root`.
-    pub(super) fn public(&self, root: &'a str) -> &'a str {
-        self.public.get(root).copied().unwrap_or(root)
-    }
-
-    /// Who makes the tensor `root`.
-    pub(super) fn maker(&self, root: &str) -> Option<Maker> {
-        self.makers.get(root).copied()
-    }
-
-    /// The constant `root`.
-    pub(super) fn constant(&self, root: &str) -> Option<&TensorProto> {
-        self.constants.get(root).map(AsRef::as_ref)
+    /// The graph of this name that holds `graph`.
+    pub(super) fn of_graph(name: &str, graph: GraphProto) -> Self {
+        Self { name: name.to_owned(), kind: AttributeKind::Graph as i32, g: Some(Box::new(graph)), ..Self::default() }
     }
 }
 
-/// The name and the value of a `Constant` node.
-fn constant(node: &NodeProto) -> Result<(&str, Cow<'_, TensorProto>)> {
-    let ([], [name], [attribute]) = (node.input.as_slice(), node.output.as_slice(), node.attribute.as_slice()) else {
-        let found = format!("{}, {} and {}", node.input.len(), node.output.len(), node.attribute.len());
-        return Err(node.refused("no input, one output and one attribute", found));
+/// Changes the names that `graph` reads from outside; they are nobody's inside, as all names differ.
+fn rename_captured(graph: &mut GraphProto, rename: &impl Fn(&str) -> Option<String>) {
+    let change = |name: &mut String| {
+        if let Some(new) = rename(name) {
+            *name = new;
+        }
     };
-    let list = |len: usize| i64::try_from(len).map(|len| vec![len]).unwrap_or_default();
-    let tensor = match attribute.name.as_str() {
-        "value" => {
-            attribute.expect(AttributeKind::Tensor, "a tensor")?;
-            Cow::Borrowed(attribute.t.as_ref().ok_or_else(|| node.refused("a tensor in its attribute `value`", "none"))?)
-        }
-        "value_int" => {
-            attribute.expect(AttributeKind::Int, "an int")?;
-            Cow::Owned(TensorProto { data_type: INT64, int64_data: vec![attribute.i], ..TensorProto::default() })
-        }
-        "value_ints" => {
-            attribute.expect(AttributeKind::Ints, "ints")?;
-            let (dims, int64_data) = (list(attribute.ints.len()), attribute.ints.clone());
-            Cow::Owned(TensorProto { data_type: INT64, dims, int64_data, ..TensorProto::default() })
-        }
-        "value_float" => {
-            attribute.expect(AttributeKind::Float, "a float")?;
-            Cow::Owned(TensorProto { data_type: FLOAT, float_data: vec![attribute.f], ..TensorProto::default() })
-        }
-        "value_floats" => {
-            attribute.expect(AttributeKind::Floats, "floats")?;
-            let (dims, float_data) = (list(attribute.floats.len()), attribute.floats.clone());
-            Cow::Owned(TensorProto { data_type: FLOAT, dims, float_data, ..TensorProto::default() })
-        }
-        other => return Err(node.refused("a tensor or numbers", format!("attribute `{other}`, which is not supported yet"))),
-    };
-    Ok((name, tensor))
+    for node in &mut graph.node {
+        node.input.iter_mut().for_each(change);
+        node.attribute.iter_mut().flat_map(AttributeProto::graphs_mut).for_each(|graph| rename_captured(graph, rename));
+    }
+    graph.output.iter_mut().for_each(|output| change(&mut output.name));
 }
 
-/// The nodes in an order in which every tensor is made before it is read; nodes that may run stay in the file's order.
-pub(super) fn sorted(nodes: Vec<LstmNode>) -> Result<Vec<LstmNode>> {
+/// The nodes in an order in which every tensor is made before it is read, as near to the file's as can be.
+fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>> {
+    in_order(nodes, |node| node)
+}
+
+/// As [`sorted`], for what has nodes in it.
+pub(super) fn in_order<T>(items: Vec<T>, node: impl Fn(&T) -> &Node) -> Result<Vec<T>> {
     let mut producers = BTreeMap::new();
-    for (index, node) in nodes.iter().enumerate() {
-        producers.extend([&node.y, &node.h_n, &node.c_n].into_iter().flatten().map(|name| (name.as_str(), index)));
+    for (index, item) in items.iter().enumerate() {
+        producers.extend(node(item).makes().map(|name| (name, index)));
     }
-    let waits: Vec<BTreeSet<usize>> = nodes.iter().map(|node| node.reads().filter_map(|name| producers.get(name).copied()).collect()).collect();
-    let mut readers = vec![Vec::new(); nodes.len()];
+    let waits_of = |item: &T| node(item).reads().iter().filter_map(|name| producers.get(name).copied()).collect::<BTreeSet<usize>>();
+    let waits: Vec<BTreeSet<usize>> = items.iter().map(waits_of).collect();
+    if waits.iter().enumerate().all(|(index, waits)| waits.iter().all(|&producer| producer < index)) {
+        return Ok(items);
+    }
+    let mut readers = vec![Vec::new(); items.len()];
     for (reader, producers) in waits.iter().enumerate() {
         producers.iter().for_each(|&producer| readers[producer].push(reader));
     }
     let mut missing: Vec<usize> = waits.iter().map(BTreeSet::len).collect();
-    let mut ready: BTreeSet<usize> = (0..nodes.len()).filter(|&index| missing[index] == 0).collect();
-    let mut order = Vec::with_capacity(nodes.len());
+    let mut ready: BTreeSet<usize> = (0..items.len()).filter(|&index| missing[index] == 0).collect();
+    let mut order = Vec::with_capacity(items.len());
     while let Some(index) = ready.pop_first() {
         order.push(index);
         for &reader in &readers[index] {
@@ -216,14 +290,15 @@ pub(super) fn sorted(nodes: Vec<LstmNode>) -> Result<Vec<LstmNode>> {
             }
         }
     }
-    if let Some(stuck) = (0..nodes.len()).find(|&index| missing[index] > 0) {
+    if let Some(stuck) = (0..items.len()).find(|&index| missing[index] > 0) {
         // Every stuck node waits for a stuck one, so that as many steps as there are nodes end inside a cycle.
         let step = |index: usize| waits[index].iter().copied().find(|&producer| missing[producer] > 0).unwrap_or(index);
-        let inside = (0..nodes.len()).fold(stuck, |index, _| step(index));
-        return Err(Error::format(format!("node `{}`: expected inputs that do not depend on its outputs, found a cycle", nodes[inside].name)));
+        let inside = (0..items.len()).fold(stuck, |index, _| step(index));
+        let label = node(&items[inside]).proto.label();
+        return Err(Error::format(format!("{label}: expected inputs that do not depend on its outputs, found a cycle")));
     }
-    let mut nodes: Vec<Option<LstmNode>> = nodes.into_iter().map(Some).collect();
-    Ok(order.into_iter().filter_map(|index| nodes[index].take()).collect())
+    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(|index| items[index].take()).collect())
 }
 
 impl NodeProto {
@@ -233,8 +308,8 @@ impl NodeProto {
         if self.name.is_empty() { format!("the node that makes `{output}`") } else { format!("node `{}`", self.name) }
     }
 
-    /// The error for a node that does not keep `rule`.
-    fn refused(&self, rule: &str, found: impl std::fmt::Display) -> Error {
-        Error::format(format!("operator `{}` of {}: expected {rule}, found {found}", self.op_type, self.label()))
+    /// The operator, with its domain where that is not the specification's.
+    pub(super) fn operator(&self) -> String {
+        if is_onnx(&self.domain) { self.op_type.clone() } else { format!("{}.{}", self.domain, self.op_type) }
     }
 }

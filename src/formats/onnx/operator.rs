@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::is_onnx;
+use super::graph::is_onnx;
 use super::proto::{AttributeProto, NodeProto};
 use super::tensor::{BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8, decode};
 use crate::error::{Error, Result};

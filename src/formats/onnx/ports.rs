@@ -1,7 +1,7 @@
 //! `ValueInfoProto` -> [`Port`].
 
 use super::proto::{DimensionProto, ValueInfoProto};
-use super::tensor::{element_type, type_name};
+use super::tensor::{FLOAT, element_type, is_half, type_name};
 use crate::error::{Error, Result};
 use crate::network::{AxisSize, Layout, Port};
 use crate::tensor::ElementType;
@@ -69,14 +69,14 @@ impl NodeSizes {
     }
 }
 
-/// The port that `info` describes; `role` is what a node does with it, `None` where no node reads it.
-pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, Role)>) -> Result<Port> {
+/// The port that `info` describes; `role` is what an LSTM does with it, `None` where none reads or makes it; a call may leave out what is `optional`.
+pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, Role)>, optional: bool) -> Result<Port> {
     let name = &info.name;
     let defaults = role.map(|(sizes, role)| sizes.axes(role));
     let lens = matches!(role, Some((_, Role::SequenceLens)));
     let Some(value_type) = &info.value_type else {
         let element_type = if lens { ElementType::I32 } else { ElementType::F32 };
-        return Ok(Port { name: name.clone(), element_type, axes: defaults.unwrap_or_default(), optional: role.is_none() });
+        return Ok(Port { name: name.clone(), element_type, axes: defaults.unwrap_or_default(), optional });
     };
     let Some(tensor_type) = &value_type.tensor_type else {
         return Err(Error::shape(format!("{what} `{name}`: expected a tensor, found a value of another kind")));
@@ -86,7 +86,8 @@ pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, 
         Some(_) => ("float32", |found| found == ElementType::F32),
         None => ("a supported element type", |_| true),
     };
-    let element_type = element_type(tensor_type.elem_type).filter(|&found| fits(found)).ok_or_else(|| {
+    let declared = if is_half(tensor_type.elem_type) { FLOAT } else { tensor_type.elem_type };
+    let element_type = element_type(declared).filter(|&found| fits(found)).ok_or_else(|| {
         Error::shape(format!("{what} `{name}`: expected {rule}, found {}, which is not supported", type_name(tensor_type.elem_type)))
     })?;
     let axes = match &tensor_type.shape {
@@ -111,7 +112,7 @@ pub(super) fn port(what: &str, info: &ValueInfoProto, role: Option<(&NodeSizes, 
             axes
         }
     };
-    Ok(Port { name: name.clone(), element_type, axes, optional: role.is_none() })
+    Ok(Port { name: name.clone(), element_type, axes, optional })
 }
 
 /// Checks the axes that the graph declares for an input against those that its node and the node's weights need.

@@ -1,5 +1,6 @@
-//! The messages of `onnx.proto` that an LSTM graph needs, written by hand: fields that this crate does not read are left out,
-//! and protobuf skips them. Field numbers are those of the public `onnx.proto`.
+//! The messages of `onnx.proto`, written by hand, with every field that says what a model computes: parts of a graph are written again for
+//! the library that runs them. Texts for people and hints for trainers are left out, and protobuf skips them.
+//! Field numbers are those of the public `onnx.proto`, and so is what is packed.
 
 use prost::Message;
 
@@ -26,7 +27,33 @@ pub(super) struct ModelProto {
     pub(super) metadata_props: Vec<StringStringEntryProto>,
     /// operators that the file defines itself
     #[prost(message, repeated, tag = "25")]
-    pub(super) functions: Vec<Skipped>,
+    pub(super) functions: Vec<FunctionProto>,
+}
+
+/// `FunctionProto`: an operator, made of others.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct FunctionProto {
+    /// operator that it defines
+    #[prost(string, tag = "1")]
+    pub(super) name: String,
+    /// what the body calls its inputs
+    #[prost(string, repeated, tag = "4")]
+    pub(super) input: Vec<String>,
+    /// what the body calls its outputs
+    #[prost(string, repeated, tag = "5")]
+    pub(super) output: Vec<String>,
+    /// the body
+    #[prost(message, repeated, tag = "7")]
+    pub(super) node: Vec<NodeProto>,
+    /// versions of the operator sets that the body belongs to
+    #[prost(message, repeated, tag = "9")]
+    pub(super) opset_import: Vec<OperatorSetIdProto>,
+    /// operator set that it belongs to
+    #[prost(string, tag = "10")]
+    pub(super) domain: String,
+    /// attributes that have a value where a node gives none
+    #[prost(message, repeated, tag = "11")]
+    pub(super) attribute_proto: Vec<AttributeProto>,
 }
 
 /// `OperatorSetIdProto`: one operator set and its version.
@@ -46,6 +73,9 @@ pub(super) struct GraphProto {
     /// the operators
     #[prost(message, repeated, tag = "1")]
     pub(super) node: Vec<NodeProto>,
+    /// its name
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
     /// tensors that the file holds
     #[prost(message, repeated, tag = "5")]
     pub(super) initializer: Vec<TensorProto>,
@@ -55,6 +85,9 @@ pub(super) struct GraphProto {
     /// tensors that a call returns
     #[prost(message, repeated, tag = "12")]
     pub(super) output: Vec<ValueInfoProto>,
+    /// what is known of other tensors
+    #[prost(message, repeated, tag = "13")]
+    pub(super) value_info: Vec<ValueInfoProto>,
     /// tensors that the file holds in sparse form
     #[prost(message, repeated, tag = "15")]
     pub(super) sparse_initializer: Vec<Skipped>,
@@ -101,18 +134,30 @@ pub(super) struct AttributeProto {
     /// of [`AttributeKind::Tensor`]
     #[prost(message, optional, tag = "5")]
     pub(super) t: Option<TensorProto>,
+    /// of [`AttributeKind::Graph`]
+    #[prost(message, optional, boxed, tag = "6")]
+    pub(super) g: Option<Box<GraphProto>>,
     /// of [`AttributeKind::Floats`]
-    #[prost(float, repeated, tag = "7")]
+    #[prost(float, repeated, packed = "false", tag = "7")]
     pub(super) floats: Vec<f32>,
     /// of [`AttributeKind::Ints`]
-    #[prost(int64, repeated, tag = "8")]
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(super) ints: Vec<i64>,
     /// of [`AttributeKind::Strings`]
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub(super) strings: Vec<Vec<u8>>,
+    /// of a list of tensors
+    #[prost(message, repeated, tag = "10")]
+    pub(super) tensors: Vec<TensorProto>,
+    /// of a list of graphs
+    #[prost(message, repeated, tag = "11")]
+    pub(super) graphs: Vec<GraphProto>,
     /// an [`AttributeKind`], or one that no supported operator takes
     #[prost(int32, tag = "20")]
     pub(super) kind: i32,
+    /// in the body of a function: the attribute of the node whose value this one has
+    #[prost(string, tag = "21")]
+    pub(super) ref_attr_name: String,
 }
 
 /// `AttributeProto.AttributeType`, as far as supported operators take it.
@@ -126,6 +171,8 @@ pub(super) enum AttributeKind {
     String = 3,
     /// one tensor
     Tensor = 4,
+    /// one graph
+    Graph = 5,
     /// a list of `float32`
     Floats = 6,
     /// a list of `int64`
@@ -138,7 +185,7 @@ pub(super) enum AttributeKind {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorProto {
     /// size of every axis
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub(super) dims: Vec<i64>,
     /// element type, see `tensor.rs`
     #[prost(int32, tag = "2")]
@@ -146,9 +193,12 @@ pub(super) struct TensorProto {
     /// elements of `float32`
     #[prost(float, repeated, tag = "4")]
     pub(super) float_data: Vec<f32>,
-    /// elements of `int32`, `int8`, `uint8`, `bool`, and the bits of `float16` and `bfloat16`
+    /// elements of `int32` and narrower integers, `bool`, and the bits of `float16` and `bfloat16`
     #[prost(int32, repeated, tag = "5")]
     pub(super) int32_data: Vec<i32>,
+    /// elements of texts
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub(super) string_data: Vec<Vec<u8>>,
     /// elements of `int64`
     #[prost(int64, repeated, tag = "7")]
     pub(super) int64_data: Vec<i64>,
@@ -161,6 +211,9 @@ pub(super) struct TensorProto {
     /// elements of `float64`
     #[prost(double, repeated, tag = "10")]
     pub(super) double_data: Vec<f64>,
+    /// elements of `uint32` and `uint64`
+    #[prost(uint64, repeated, tag = "11")]
+    pub(super) uint64_data: Vec<u64>,
     /// where in another file the elements are
     #[prost(message, repeated, tag = "13")]
     pub(super) external_data: Vec<StringStringEntryProto>,

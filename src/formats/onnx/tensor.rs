@@ -27,7 +27,7 @@ pub(super) const DOUBLE: i32 = 11;
 pub(super) const BFLOAT16: i32 = 16;
 
 /// `TensorProto.DataLocation.EXTERNAL`
-const EXTERNAL: i32 = 1;
+pub(super) const EXTERNAL: i32 = 1;
 
 /// What `TensorProto.DataType` calls an element type.
 pub(super) fn type_name(data_type: i32) -> String {
@@ -62,19 +62,16 @@ pub(super) fn element_type(data_type: i32) -> Option<ElementType> {
         DOUBLE => ElementType::F64,
         INT32 => ElementType::I32,
         INT64 => ElementType::I64,
+        INT8 => ElementType::I8,
         UINT8 => ElementType::U8,
+        BOOL => ElementType::Bool,
         _ => return None,
     })
 }
 
-/// The tensor with its elements as `float32`: wider and narrower floating point types are converted.
-pub(super) fn float32(name: &str, proto: &TensorProto) -> Result<ArrayD<f32>> {
-    match decode(name, proto)? {
-        Tensor::F32(array) => Ok(array),
-        #[expect(clippy::cast_possible_truncation, reason = "weights are float32 inside; the caller notes the conversion")]
-        Tensor::F64(array) => Ok(array.mapv(|value| value as f32)),
-        other => Err(Error::shape(format!("tensor `{name}`: expected float32, found {}", other.view().element_type()))),
-    }
+/// Whether the elements are floats narrower than `float32`, which are computed as `float32`.
+pub(super) fn is_half(data_type: i32) -> bool {
+    data_type == FLOAT16 || data_type == BFLOAT16
 }
 
 /// The tensor with its elements as they are, except that `float16` and `bfloat16` become `float32`.
@@ -82,7 +79,7 @@ pub(super) fn decode(name: &str, proto: &TensorProto) -> Result<Tensor> {
     if proto.data_location == EXTERNAL || !proto.external_data.is_empty() {
         let location = proto.external_data.iter().find(|entry| entry.key == "location").map_or("another file", |entry| entry.value.as_str());
         return Err(Error::config(format!(
-            "tensor `{name}`: expected its data in the model file, found it in `{location}`, which is not supported yet"
+            "tensor `{name}`: expected its data in the model file, found it in `{location}`; such a model is opened by its path"
         )));
     }
     Ok(match proto.data_type {
@@ -90,13 +87,80 @@ pub(super) fn decode(name: &str, proto: &TensorProto) -> Result<Tensor> {
         DOUBLE => array(name, proto, &proto.double_data, f64::from_le_bytes)?.into(),
         INT32 => array(name, proto, &proto.int32_data, i32::from_le_bytes)?.into(),
         INT64 => array(name, proto, &proto.int64_data, i64::from_le_bytes)?.into(),
-        UINT8 => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.into(),
         INT8 => array(name, proto, &narrow::<i8>(name, proto)?, i8::from_le_bytes)?.into(),
-        BOOL => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.mapv(|byte| byte != 0).into(),
+        UINT8 => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.into(),
+        BOOL => array(name, proto, &narrow::<u8>(name, proto)?, u8::from_le_bytes)?.mapv(|value| value != 0).into(),
         FLOAT16 => array(name, proto, &narrow::<u16>(name, proto)?, u16::from_le_bytes)?.mapv(|bits| f16::from_bits(bits).to_f32()).into(),
         BFLOAT16 => array(name, proto, &narrow::<u16>(name, proto)?, u16::from_le_bytes)?.mapv(|bits| bf16::from_bits(bits).to_f32()).into(),
         other => return Err(Error::shape(format!("tensor `{name}`: element type {} is not supported", type_name(other)))),
     })
+}
+
+/// The tensor as a message called `name`.
+pub(super) fn encode(name: &str, tensor: &Tensor) -> TensorProto {
+    /// the elements in order, as bytes
+    fn bytes<T: Copy, const BYTES: usize>(array: &ArrayD<T>, to_le_bytes: fn(T) -> [u8; BYTES]) -> Vec<u8> {
+        array.iter().flat_map(|&value| to_le_bytes(value)).collect()
+    }
+    let (data_type, raw_data) = match tensor {
+        Tensor::F32(array) => (FLOAT, bytes(array, f32::to_le_bytes)),
+        Tensor::F64(array) => (DOUBLE, bytes(array, f64::to_le_bytes)),
+        Tensor::I32(array) => (INT32, bytes(array, i32::to_le_bytes)),
+        Tensor::I64(array) => (INT64, bytes(array, i64::to_le_bytes)),
+        Tensor::I8(array) => (INT8, bytes(array, i8::to_le_bytes)),
+        Tensor::U8(array) => (UINT8, bytes(array, u8::to_le_bytes)),
+        Tensor::Bool(array) => (BOOL, bytes(array, |value| [u8::from(value)])),
+    };
+    let dims = tensor.view().shape().iter().map(|&axis| i64::try_from(axis).unwrap_or(i64::MAX)).collect();
+    TensorProto { name: name.to_owned(), dims, data_type, raw_data, ..TensorProto::default() }
+}
+
+/// Bytes of one element, for the types whose elements are all of one size.
+fn element_bytes(data_type: i32) -> Option<usize> {
+    Some(match data_type {
+        2 | 3 | 9 => 1,
+        4 | 5 | 10 | 16 => 2,
+        1 | 6 | 12 => 4,
+        7 | 11 | 13 | 14 => 8,
+        15 => 16,
+        _ => return None,
+    })
+}
+
+/// Bytes of the elements as the file has them.
+pub(super) fn num_bytes(proto: &TensorProto) -> usize {
+    let typed =
+        4 * (proto.float_data.len() + proto.int32_data.len()) + 8 * (proto.int64_data.len() + proto.double_data.len() + proto.uint64_data.len());
+    proto.raw_data.len() + typed + proto.string_data.iter().map(Vec::len).sum::<usize>()
+}
+
+/// Bytes that the elements take in a file, as the axes say; `None` where that is not known, or is too much to be said.
+pub(super) fn needed_bytes(proto: &TensorProto) -> Option<usize> {
+    let (_, len) = shape(&proto.dims)?;
+    len.checked_mul(element_bytes(proto.data_type)?)
+}
+
+/// Checks that there is as much data as `dims` says, whoever is to read the tensor.
+pub(super) fn check_size(proto: &TensorProto) -> Result<()> {
+    let name = &proto.name;
+    let dims = &proto.dims;
+    let (_, len) = shape(dims).ok_or_else(|| Error::format(format!("tensor `{name}`: expected axes that a tensor can have, found {dims:?}")))?;
+    let Some(bytes) = element_bytes(proto.data_type) else { return Ok(()) };
+    let typed = match proto.data_type {
+        FLOAT => proto.float_data.len(),
+        INT64 => proto.int64_data.len(),
+        DOUBLE => proto.double_data.len(),
+        12 | 13 => proto.uint64_data.len(),
+        14 | 15 => return Ok(()),
+        _ => proto.int32_data.len(),
+    };
+    let raw = &proto.raw_data;
+    let fits = if raw.is_empty() { typed == len } else { len.checked_mul(bytes) == Some(raw.len()) };
+    if fits {
+        return Ok(());
+    }
+    let data = if raw.is_empty() { format!("{typed} elements") } else { format!("{} bytes", raw.len()) };
+    Err(Error::format(format!("tensor `{name}`: expected {len} elements of {} for axes {dims:?}, found {data}", type_name(proto.data_type))))
 }
 
 /// `int32_data`, which also carries the elements of narrower types.
@@ -143,9 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn every_floating_point_type_becomes_float32() {
+    fn floats_narrower_than_float32_become_float32() {
         let values = [1.5_f32, -0.25];
-        let expected = ArrayD::from_shape_vec(IxDyn(&[2]), values.to_vec()).expect("two elements");
+        let expected_of = |proto: &TensorProto| -> Tensor {
+            if proto.data_type == DOUBLE { ndarray::arr1(&values.map(f64::from)).into() } else { ndarray::arr1(&values).into() }
+        };
         let f16_bits = values.map(|v| f16::from_f32(v).to_bits());
         let bf16_bits = values.map(|v| bf16::from_f32(v).to_bits());
         let typed = [
@@ -161,7 +227,7 @@ mod tests {
             TensorProto { raw_data: bf16_bits.map(u16::to_le_bytes).concat(), ..proto(BFLOAT16, &[2]) },
         ];
         for proto in typed.iter().chain(&raw) {
-            assert_eq!(float32("W", proto).expect("a tensor"), expected, "{proto:?}");
+            assert_eq!(decode("W", proto).expect("a tensor"), expected_of(proto), "{proto:?}");
         }
     }
 
@@ -173,19 +239,33 @@ mod tests {
         assert_eq!(decode("W", &int32).expect("int32"), ndarray::array![3_i32, -4].into());
         assert_eq!(decode("W", &int64).expect("int64"), ndarray::array![3_i64, -4].into());
         assert_eq!(decode("W", &uint8).expect("uint8"), ndarray::array![3_u8, 255].into());
-        let int8 = TensorProto { int32_data: vec![3, -128], ..proto(INT8, &[2]) };
-        assert_eq!(decode("W", &int8).expect("int8"), ndarray::array![3_i8, -128].into());
-        let boolean = TensorProto { raw_data: vec![0, 1, 2], ..proto(BOOL, &[3]) };
-        assert_eq!(decode("W", &boolean).expect("bool"), ndarray::array![false, true, true].into());
-        let error = float32("W", &int32).expect_err("integers are no weights");
-        assert_eq!(error.to_string(), "tensor `W`: expected float32, found int32");
+    }
+
+    #[test]
+    fn every_type_survives_its_message() {
+        let tensors: [Tensor; 7] = [
+            ndarray::array![[1.5_f32], [-0.25]].into(),
+            ndarray::array![1.5_f64].into(),
+            ndarray::array![i32::MIN].into(),
+            ndarray::arr0(i64::MAX).into(),
+            ndarray::array![-128_i8, 127].into(),
+            ndarray::array![255_u8].into(),
+            ndarray::array![true, false].into(),
+        ];
+        for tensor in tensors {
+            let proto = encode("W", &tensor);
+            check_size(&proto).expect("a size that holds");
+            assert_eq!((decode("W", &proto).expect("a tensor"), num_bytes(&proto)), (tensor.clone(), tensor.view().num_bytes()));
+        }
     }
 
     #[test]
     fn dims_that_lie_are_refused() {
         let raw_data = [1.0_f32, 2.0].map(f32::to_le_bytes).concat();
         for dims in [&[3_i64] as &[i64], &[1], &[], &[-2], &[i64::MAX, i64::MAX], &[i64::MAX], &[0, i64::MAX, i64::MAX]] {
-            let error = decode("W", &TensorProto { raw_data: raw_data.clone(), ..proto(FLOAT, dims) }).expect_err("lying dims");
+            let lying = TensorProto { raw_data: raw_data.clone(), ..proto(FLOAT, dims) };
+            check_size(&lying).expect_err("lying dims");
+            let error = decode("W", &lying).expect_err("lying dims");
             assert_eq!(error.kind(), ErrorKind::Format, "{error}");
             assert!(error.to_string().starts_with("tensor `W`: expected"), "{error}");
         }
@@ -208,8 +288,8 @@ mod tests {
 
     #[test]
     fn unsupported_element_types_and_places_are_named() {
-        let error = decode("W", &proto(4, &[0])).expect_err("uint16");
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Shape, "tensor `W`: element type uint16 is not supported"));
+        let error = decode("W", &proto(8, &[0])).expect_err("texts");
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Shape, "tensor `W`: element type string is not supported"));
         let error = decode("W", &proto(-7, &[0])).expect_err("no type");
         assert_eq!(error.to_string(), "tensor `W`: element type ONNX data type -7 is not supported");
         let entry = StringStringEntryProto { key: "location".to_owned(), value: "w.bin".to_owned() };

@@ -8,7 +8,6 @@ mod operands;
 mod reduce;
 mod select;
 mod shape;
-mod strided;
 #[cfg(test)]
 mod tests;
 
@@ -17,8 +16,8 @@ use self::element::{Element, cast, each};
 use self::operands::Operands;
 pub(crate) use self::reduce::Reduction;
 use self::shape::Budget;
-pub(crate) use self::strided::Strided;
 use crate::error::{Error, Result};
+use crate::network::Strided;
 use crate::tensor::{ElementType, Tensor, TensorView};
 
 /// An operator that is run here; its meaning is that of ONNX. An option that newer opsets give as an input is `None` where it comes as one.
@@ -140,12 +139,28 @@ impl Op {
             inputs.extend(others.iter().map(|other| other.as_ref().map(TensorView::view)));
             // an input that is not here counts only by those after it
             let operands = Operands::new(&inputs, (if least <= 1 { 0 } else { least }, most))?;
-            shape::len(input.shape())?;
-            let Some(outputs) = self.moves(input.shape(), &operands)? else { return Ok(None) };
-            outputs.iter().try_for_each(|moves| moves::shape_after(input.shape(), moves).map(drop))?;
+            shape::len(&input.shape)?;
+            let Some(outputs) = self.moves(&input.shape, &operands)? else { return Ok(None) };
+            outputs.iter().try_for_each(|moves| moves::shape_after(&input.shape, moves).map(drop))?;
             Ok(outputs.iter().map(|moves| moves::relaid(input, moves)).collect())
         };
         places().map_err(|error| self.named(error))
+    }
+
+    /// Whether the operator can leave the elements of its first input where they are.
+    pub(crate) fn moves_elements_nowhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Identity
+                | Self::Transpose { .. }
+                | Self::Reshape { .. }
+                | Self::Flatten { .. }
+                | Self::Squeeze { .. }
+                | Self::Unsqueeze { .. }
+                | Self::Slice { .. }
+                | Self::Split { .. }
+                | Self::Gather { .. }
+        )
     }
 
     /// The result where it follows from the shape of the input alone: that of `Shape` and `Size`.

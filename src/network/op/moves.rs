@@ -3,8 +3,8 @@
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 
 use super::shape;
-use super::strided::Strided;
 use crate::error::{Error, Result};
+use crate::network::Strided;
 
 /// One step. Axes and indices are inside the tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,14 +22,14 @@ fn rich() -> Vec<u8> {
 
 #[test]
 fn the_model_that_is_mutated_is_valid() {
-    super::super::read(&rich()).expect("a model");
+    super::super::read(&rich(), None, false).expect("a model");
 }
 
 #[test]
 fn every_truncation_is_an_error_or_a_model() {
     let bytes = rich();
     for len in 0..bytes.len() {
-        let _ = super::super::read(&bytes[..len]);
+        let _ = super::super::read(&bytes[..len], None, false);
     }
 }
 
@@ -47,14 +47,14 @@ fn deep_nesting_is_an_error_or_a_model() {
             break;
         }
     }
-    let _ = super::super::read(&bytes);
-    assert!(super::super::read(&[0x1b; 100_000]).is_err());
+    let _ = super::super::read(&bytes, None, false);
+    assert!(super::super::read(&[0x1b; 100_000], None, false).is_err());
 }
 
 proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _ = super::super::read(&bytes);
+        let _ = super::super::read(&bytes, None, false);
     }
 
     #[test]
@@ -65,7 +65,7 @@ proptest! {
             bytes[index] ^= 1 << bit;
         }
         bytes.truncate(bytes.len() - cut);
-        if let Ok(network) = super::super::read(&bytes) {
+        if let Ok(network) = super::super::read(&bytes, None, false) {
             for node in &network.nodes {
                 if let Weights::RunTime(weights) = &node.weights {
                     let _ = weights.resolve(&network.constants.iter().map(|(name, tensor)| (name.as_str(), tensor.view())).collect());

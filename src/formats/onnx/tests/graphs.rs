@@ -48,9 +48,10 @@ fn nodes_without_a_name_of_their_own_get_one() {
         graph.node.push(node("LSTM", "lstm", &["X", "W", "R"], &["Z"]));
         graph.node.push(node("LSTM", "LSTM_0", &["X", "W", "R"], &["V"]));
         graph.node.push(node("LSTM", "", &["X", "W", "R"], &["U"]));
+        graph.output = ["Y", "Z", "V", "U"].map(|name| info(name, FLOAT, &[])).to_vec();
     });
     let network = read(&model).expect("a model");
-    assert_eq!(network.lstms().map(|(name, _)| name).collect::<Vec<_>>(), ["lstm", "LSTM_1", "LSTM_0", "LSTM_2"]);
+    assert_eq!(network.lstms().map(|(name, _)| name).collect::<Vec<_>>(), ["lstm", "LSTM_0", "LSTM_1", "LSTM_2"]);
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn nodes_run_after_those_whose_outputs_they_read() {
     let network = read(&model).expect("a model");
     assert_eq!(network.lstms().map(|(name, _)| name).collect::<Vec<_>>(), ["first", "second", "last"]);
     // Two nodes: what each calls `batch` need not be of the same size.
-    assert_eq!(network.inputs()[0].axes, axes(&["last.seq_len", "last.batch", "3"]));
+    assert_eq!(network.inputs()[0].axes, axes(&["first.seq_len", "first.batch", "3"]));
 }
 
 #[test]
@@ -146,11 +147,12 @@ fn identity_nodes_rename() {
         graph.node.push(node("Identity", "", &["y1"], &["out"]));
         graph.node.push(node("LSTM", "next", &["X", "W", "R", "", "", "", "Y"], &["Z"]));
         graph.node[0].input[0] = "x3".to_owned();
-        graph.output = vec![info("out", FLOAT, &[])];
+        graph.output = vec![info("out", FLOAT, &[]), info("Z", FLOAT, &[])];
     });
     let network = read(&model).expect("a model");
-    assert_eq!((network.nodes[0].x.as_str(), network.nodes[0].y.as_deref()), ("X", Some("out")));
-    assert_eq!(network.nodes[1].c_0.as_deref(), Some("out"));
+    assert_eq!((network.nodes[0].x.as_str(), network.nodes[0].y.as_deref()), ("X", Some("Y")));
+    assert_eq!(network.nodes[1].c_0.as_deref(), Some("Y"));
+    assert_eq!(network.program.outputs, ["Y", "Z"]);
     assert_eq!(network.outputs()[0].name, "out");
 }
 

@@ -24,7 +24,7 @@ const HIDDEN: usize = 2;
 const INPUT: usize = 3;
 
 fn read(model: &ModelProto) -> Result<Network> {
-    super::read(&model.encode_to_vec())
+    super::read(&model.encode_to_vec(), None, false)
 }
 
 /// Reads a model that must be refused, with an error of `kind` and these words.
@@ -87,7 +87,7 @@ fn model() -> ModelProto {
         initializer: vec![tensor("W", &[1, 4 * HIDDEN, INPUT]), tensor("R", &[1, 4 * HIDDEN, HIDDEN])],
         input: vec![info("X", FLOAT, &[0, 0, INPUT as i64])],
         output: vec![info("Y", FLOAT, &[0, 1, 0, HIDDEN as i64])],
-        sparse_initializer: vec![],
+        ..GraphProto::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 22 }];
     ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..ModelProto::default() }

@@ -17,12 +17,12 @@ fn check(op: &Op, inputs: &[&Tensor]) -> Vec<Tensor> {
     let places = [(&array, Strided::contiguous(array.shape())), (&turned, Strided::contiguous(turned.shape()).permuted(&perm))];
     for (buffer, place) in places {
         let elements = buffer.as_slice().expect("in row-major order");
-        let view = place.view(elements).expect("inside the buffer");
+        let view = place.view(0, elements);
         let mut others = vec![Some(view.into())];
         others.extend(inputs[1..].iter().cloned());
-        assert_eq!(op.run(&others, PLENTY).expect("as above"), results, "strides {:?}", place.strides());
+        assert_eq!(op.run(&others, PLENTY).expect("as above"), results, "strides {:?}", place.strides);
         if let Some(places) = op.relayout(&place, &inputs[1..]).expect("as above") {
-            let found: Vec<Tensor> = places.iter().map(|place| place.view(elements).expect("inside").to_owned().into()).collect();
+            let found: Vec<Tensor> = places.iter().map(|place| place.view(0, elements).to_owned().into()).collect();
             assert_eq!(found, results, "place");
         }
     }

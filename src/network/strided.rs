@@ -1,4 +1,4 @@
-//! Where the elements of a tensor stand in a buffer: plain data.
+//! Where the elements of a tensor stand in a buffer: what operators on axes change, without the elements themselves.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(crate) struct Strided {
 }
 
 /// An axis of two tensors of one shape: its size, and the stride in each.
-pub(super) type Axes = Vec<(usize, isize, isize)>;
+pub(crate) type Axes = Vec<(usize, isize, isize)>;
 
 impl Strided {
     /// All elements of a buffer, in row-major order.
@@ -40,12 +40,99 @@ impl Strided {
         self.len() == 0 || axes.all(|(&size, (&stride, expected))| size == 1 || stride == expected)
     }
 
+    /// The axes in the order `perm`, which names every axis once.
+    pub(crate) fn permuted(&self, perm: &[usize]) -> Self {
+        let shape = perm.iter().map(|&axis| self.shape[axis]).collect();
+        Self { offset: self.offset, shape, strides: perm.iter().map(|&axis| self.strides[axis]).collect() }
+    }
+
+    /// On `axis` the `len` indices `start`, `start + step`, ..., all of them inside.
+    pub(crate) fn sliced(&self, axis: usize, start: usize, len: usize, step: isize) -> Self {
+        let mut this = self.clone();
+        this.shape[axis] = len;
+        if len > 0 {
+            this.offset = self.element(axis, start);
+        }
+        if len > 1 {
+            this.strides[axis] *= step;
+        }
+        this
+    }
+
     /// On `axis` the indices `range`, all of them inside.
-    pub(crate) fn sliced(&self, axis: usize, range: Range<usize>) -> Self {
-        let mut part = self.clone();
-        part.shape[axis] = range.len();
-        part.offset = self.offset.wrapping_add_signed(self.strides[axis].wrapping_mul(signed(range.start)));
-        part
+    pub(crate) fn part(&self, axis: usize, range: Range<usize>) -> Self {
+        self.sliced(axis, range.start, range.len(), 1)
+    }
+
+    /// The part at `index` of `axis`, without that axis.
+    pub(crate) fn at(&self, axis: usize, index: usize) -> Self {
+        let mut this = self.clone();
+        this.offset = self.element(axis, index);
+        this.shape.remove(axis);
+        this.strides.remove(axis);
+        this
+    }
+
+    /// One more axis, of size 1, before `axis`.
+    pub(crate) fn inserted(&self, axis: usize) -> Self {
+        let mut this = self.clone();
+        this.shape.insert(axis, 1);
+        this.strides.insert(axis, 0);
+        this
+    }
+
+    /// Repeated to `shape`, to which it broadcasts.
+    pub(crate) fn broadcast(&self, shape: &[usize]) -> Self {
+        let mut strides = vec![0; shape.len()];
+        let new = shape.len() - self.shape.len();
+        for (axis, (&size, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
+            strides[new + axis] = if size == shape[new + axis] { stride } else { 0 };
+        }
+        Self { offset: self.offset, shape: shape.to_vec(), strides }
+    }
+
+    /// The same elements in the same order under other axes; `None` where no strides say so, and where the number of elements is another.
+    pub(crate) fn reshaped(&self, shape: &[usize]) -> Option<Self> {
+        let len = |shape: &[usize]| shape.iter().try_fold(1_usize, |len, &size| len.checked_mul(size));
+        if self.shape.contains(&0) || shape.contains(&0) {
+            let same = self.shape.contains(&0) && shape.contains(&0);
+            return same.then(|| Self { offset: self.offset, ..Self::contiguous(shape) });
+        }
+        if len(&self.shape)? != len(shape)? {
+            return None;
+        }
+        let (mut old, mut strides) = (self.merged().into_iter(), vec![1; shape.len()]);
+        // The axes of `shape` that one merged axis is cut into, from the last one.
+        let mut axis = shape.len();
+        while let Some((mut size, mut stride)) = old.next_back() {
+            while size > 1 {
+                axis = axis.checked_sub(1)?;
+                if size % shape[axis] != 0 {
+                    return None;
+                }
+                strides[axis] = stride;
+                size /= shape[axis];
+                stride = stride.saturating_mul(shape[axis].cast_signed());
+            }
+        }
+        Some(Self { offset: self.offset, shape: shape.to_vec(), strides })
+    }
+
+    /// Sizes and strides, neighbouring axes as one wherever one stride says where all their elements are; none of size 1.
+    fn merged(&self) -> Vec<(usize, isize)> {
+        let mut merged: Vec<(usize, isize)> = Vec::with_capacity(self.shape.len());
+        for (&size, &stride) in self.shape.iter().zip(&self.strides).filter(|(size, _)| **size != 1) {
+            match merged.last_mut() {
+                Some(last) if last.1 == stride.saturating_mul(size.cast_signed()) => *last = (last.0 * size, stride),
+                _ => merged.push((size, stride)),
+            }
+        }
+        merged
+    }
+
+    /// Number of the first element at `index` of `axis`.
+    fn element(&self, axis: usize, index: usize) -> usize {
+        self.offset.wrapping_add_signed(self.strides[axis].wrapping_mul(index.cast_signed()))
     }
 
     /// The least range of the buffer that has all elements; `None` where one would stand before its start.
@@ -118,7 +205,7 @@ impl Strided {
     }
 
     /// The axes of this tensor and of `other`, of the same shape; neighbours as one wherever one stride each says where all elements are, none of size 1.
-    pub(super) fn joint_axes(&self, other: &Self) -> Axes {
+    pub(crate) fn joint_axes(&self, other: &Self) -> Axes {
         let mut joint: Axes = Vec::with_capacity(self.shape.len());
         let axes = self.shape.iter().zip(self.strides.iter().zip(&other.strides));
         for (&size, (&ours, &others)) in axes.filter(|(size, _)| **size != 1) {
@@ -176,9 +263,9 @@ mod tests {
         let batch_first = strided(0, &[4, 3, 5], &[5, 20, 1]);
         assert_eq!((batch_first.first_row(), batch_first.row_order()), (Some(0), vec![1, 0]));
         assert_eq!(batch_first.with_rows(7, 8), strided(0, &[4, 3, 7], &[8, 32, 1]));
-        assert_eq!(batch_first.sliced(1, 1..3).first_row(), Some(4));
+        assert_eq!(batch_first.sliced(1, 1, 2, 1).first_row(), Some(4));
         // gaps between rows, rows that run backwards, features that are no neighbours
-        assert_eq!(batch_first.sliced(0, 1..3).first_row(), None);
+        assert_eq!(batch_first.sliced(0, 1, 2, 1).first_row(), None);
         assert_eq!(strided(0, &[3, 5], &[8, 1]).first_row(), None);
         assert_eq!(strided(10, &[3, 5], &[-5, 1]).first_row(), None);
         assert_eq!(strided(0, &[3, 5], &[1, 3]).first_row(), None);

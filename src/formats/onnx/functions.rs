@@ -1,0 +1,130 @@
+//! Operators that a file defines itself: every node that is one becomes the nodes of its body.
+
+use std::collections::BTreeMap;
+
+use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use crate::error::{Error, Result};
+
+/// Functions within functions; more is a mistake or an attack.
+const MAX_DEPTH: usize = 32;
+
+/// Puts bodies in the place of nodes, in the graph and all graphs within it.
+pub(super) fn inline(model: &mut ModelProto, max_nodes: usize) -> Result<()> {
+    if model.functions.is_empty() {
+        return Ok(());
+    }
+    let functions = std::mem::take(&mut model.functions);
+    let mut inliner = Inliner { by_name: BTreeMap::new(), uses: 0, room: max_nodes };
+    for function in &functions {
+        inliner.by_name.insert((own_domain(&function.domain), function.name.as_str()), function);
+        for set in &function.opset_import {
+            // the model's own imports are what nodes are read by
+            if model.opset_import.iter().all(|known| own_domain(&known.domain) != own_domain(&set.domain)) {
+                model.opset_import.push(set.clone());
+            }
+        }
+    }
+    if let Some(graph) = &mut model.graph {
+        inliner.graph(graph, 0)?;
+    }
+    Ok(())
+}
+
+/// The specification's domain has two names.
+fn own_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+struct Inliner<'a> {
+    by_name: BTreeMap<(&'a str, &'a str), &'a FunctionProto>,
+    /// bodies so far: each names its tensors apart from all others
+    uses: usize,
+    /// nodes that there may still be
+    room: usize,
+}
+
+impl Inliner<'_> {
+    fn graph(&mut self, graph: &mut GraphProto, depth: usize) -> Result<()> {
+        graph.node = self.nodes(std::mem::take(&mut graph.node), depth)?;
+        Ok(())
+    }
+
+    fn nodes(&mut self, nodes: Vec<NodeProto>, depth: usize) -> Result<Vec<NodeProto>> {
+        let mut made = Vec::with_capacity(nodes.len());
+        for mut node in nodes {
+            let Some(&function) = self.by_name.get(&(own_domain(&node.domain), node.op_type.as_str())) else {
+                node.attribute.iter_mut().flat_map(AttributeProto::graphs_mut).try_for_each(|graph| self.graph(graph, depth))?;
+                made.push(node);
+                continue;
+            };
+            let label = node.label();
+            if depth == MAX_DEPTH {
+                return Err(Error::format(format!("{label}: expected functions within functions to a depth of {MAX_DEPTH}, found more")));
+            }
+            let body = self.body(&node, function).map_err(|error| error.within(label))?;
+            made.extend(self.nodes(body, depth + 1)?);
+        }
+        Ok(made)
+    }
+
+    /// The nodes of `function` in the names of `node`.
+    fn body(&mut self, node: &NodeProto, function: &FunctionProto) -> Result<Vec<NodeProto>> {
+        let (inputs, outputs) = (node.input.len(), node.output.len());
+        if inputs > function.input.len() || outputs > function.output.len() {
+            let (most_in, most_out) = (function.input.len(), function.output.len());
+            return Err(Error::format(format!("expected at most {most_in} inputs and {most_out} outputs, found {inputs} and {outputs}")));
+        }
+        self.room = self.room.checked_sub(function.node.len()).ok_or_else(|| Error::limit("expected fewer nodes than functions make"))?;
+        self.uses += 1;
+        let mut names = BTreeMap::new();
+        for (place, formal) in function.input.iter().enumerate() {
+            names.insert(formal.as_str(), node.input.get(place).cloned().unwrap_or_default());
+        }
+        for (formal, actual) in function.output.iter().zip(&node.output).filter(|(_, actual)| !actual.is_empty()) {
+            names.insert(formal.as_str(), actual.clone());
+        }
+        let prefix = format!("{}.{}/", if node.name.is_empty() { &node.op_type } else { &node.name }, self.uses);
+        let attribute = |name: &str| {
+            let given = node.attribute.iter().find(|attribute| attribute.name == name);
+            given.or_else(|| function.attribute_proto.iter().find(|attribute| attribute.name == name)).cloned()
+        };
+        let body = Body { names, prefix, attribute: &attribute };
+        Ok(function.node.iter().map(|node| body.node(node.clone())).collect())
+    }
+}
+
+/// The names and attributes of one use of a function.
+struct Body<'a> {
+    names: BTreeMap<&'a str, String>,
+    prefix: String,
+    attribute: &'a dyn Fn(&str) -> Option<AttributeProto>,
+}
+
+impl Body<'_> {
+    fn name(&self, name: &mut String) {
+        if !name.is_empty() {
+            *name = self.names.get(name.as_str()).cloned().unwrap_or_else(|| format!("{}{name}", self.prefix));
+        }
+    }
+
+    fn node(&self, mut node: NodeProto) -> NodeProto {
+        node.input.iter_mut().chain(&mut node.output).for_each(|name| self.name(name));
+        node.name = format!("{}{}", self.prefix, node.name);
+        node.attribute = node.attribute.into_iter().filter_map(|attribute| self.attribute(attribute)).collect();
+        node
+    }
+
+    /// The attribute with the value that it refers to; none where the node gives none, so that the operator's own default holds.
+    fn attribute(&self, mut attribute: AttributeProto) -> Option<AttributeProto> {
+        if !attribute.ref_attr_name.is_empty() {
+            let value = (self.attribute)(&attribute.ref_attr_name)?;
+            return Some(AttributeProto { name: attribute.name, ..value });
+        }
+        for graph in attribute.graphs_mut() {
+            graph.node = std::mem::take(&mut graph.node).into_iter().map(|node| self.node(node)).collect();
+            graph.initializer.iter_mut().for_each(|tensor| self.name(&mut tensor.name));
+            graph.input.iter_mut().chain(&mut graph.output).for_each(|info| self.name(&mut info.name));
+        }
+        Some(attribute)
+    }
+}
