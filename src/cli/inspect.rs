@@ -1,16 +1,19 @@
-//! `cellgate inspect`: what a model is, and where it would run.
+//! `cellgate inspect`: what a model is, and where its parts would run.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use cellgate::{AxisSize, CellActivations, Lstm, LstmConfig, Network, Port};
+use cellgate::{AxisSize, Branch, CellActivations, Engine, Lstm, LstmConfig, Network, Options, Part, PartKind, PartRun, Port};
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs};
 use super::output::{self, DeviceFields};
+use super::tensors::{HostInputs, InputArgs, Sizes};
 use super::{Result, Verdict};
 
 /// Show a model: layers, shapes, parameters, inputs and outputs, what runs where and why
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Print one JSON document
     #[arg(long)]
@@ -18,8 +21,21 @@ pub(super) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
+    inputs: InputArgs,
+    /// Rows of made-up inputs, for one call that shows which parts it comes to and how much each computes
+    #[arg(long, value_name = "N", conflicts_with = "inputs", help_heading = "Inputs")]
+    batch: Option<usize>,
+    /// Steps of made-up inputs
+    #[arg(long, value_name = "T", conflicts_with = "inputs", help_heading = "Inputs")]
+    seq_len: Option<usize>,
+    #[command(flatten)]
     device: DeviceArgs,
 }
+
+const EXAMPLES: &str = "Examples:
+  cellgate inspect model.onnx
+  cellgate inspect model.onnx --batch 1 --seq-len 100
+  cellgate inspect model.onnx --input input=x.npy --input state=state.npy --json";
 
 #[derive(Serialize)]
 struct Report {
@@ -29,9 +45,47 @@ struct Report {
     inputs: Vec<PortReport>,
     outputs: Vec<PortReport>,
     lstms: Vec<LstmReport>,
+    parts: Vec<PartReport>,
+    /// what one call came to; absent without inputs
+    call: Option<CallReport>,
     #[serde(flatten)]
     device: DeviceFields,
     notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PartReport {
+    name: String,
+    kind: &'static str,
+    /// the choices that a call makes before it comes to this part
+    within: Vec<BranchReport>,
+    operators: BTreeMap<String, usize>,
+    on_device: bool,
+    why: &'static str,
+}
+
+#[derive(Serialize)]
+struct BranchReport {
+    choice: String,
+    holds: bool,
+}
+
+/// One traced call.
+#[derive(Serialize)]
+struct CallReport {
+    inputs: BTreeMap<String, Vec<usize>>,
+    parts: Vec<PartCallReport>,
+    flops: u64,
+    /// what part of these is on the device; absent where nothing was counted
+    device_share: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct PartCallReport {
+    name: String,
+    kind: &'static str,
+    flops: u64,
+    ms: f64,
 }
 
 #[derive(Serialize)]
@@ -97,18 +151,44 @@ struct ActivationsReport {
 }
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
-    let network = args.model.read(false)?;
+    let traced = !args.inputs.inputs.is_empty() || args.batch.is_some() || args.seq_len.is_some();
+    let network = args.model.read(traced)?;
     let engine = args.device.open()?;
+    let call = traced.then(|| trace(args, &network, &engine)).transpose()?;
     if args.json {
-        output::print_json(&Report::of(args, &network, DeviceFields::of(engine.describe())))?;
+        output::print_json(&Report::of(args, &network, call, DeviceFields::of(engine.describe())))?;
     } else {
-        output::print(&describe(args, &network, &engine.describe().to_string()))?;
+        output::print(&describe(args, &network, call.as_ref(), &engine.describe().to_string()))?;
     }
     Ok(Verdict::Good)
 }
 
+/// Runs the model once, on inputs that are given or made up.
+fn trace(args: &Args, network: &Network, engine: &Engine) -> Result<CallReport> {
+    let inputs = if args.inputs.inputs.is_empty() {
+        HostInputs::generate(network, Sizes { batch: args.batch.unwrap_or(1), seq_len: args.seq_len.unwrap_or(1) }, 1)?
+    } else {
+        HostInputs::read(network, &args.inputs.inputs)?
+    };
+    let mut session = engine.session(network, Options::default())?;
+    // kernels are compiled before anything is timed
+    session.run(&inputs.inputs())?;
+    let (_, runs) = session.trace(&inputs.inputs())?;
+    let flops = |on_device: bool| runs.iter().filter(|run| run.kind.on_device() == on_device).map(|run| run.flops).sum::<u64>();
+    let (device, host) = (flops(true), flops(false));
+    #[expect(clippy::cast_precision_loss, reason = "a share is shown with three digits")]
+    let device_share = (device + host > 0).then(|| device as f64 / (device + host) as f64);
+    let part = |run: &PartRun| PartCallReport { name: run.name.clone(), kind: run.kind.name(), flops: run.flops, ms: output::milliseconds(run.time) };
+    Ok(CallReport {
+        inputs: inputs.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect(),
+        parts: runs.iter().map(part).collect(),
+        flops: device + host,
+        device_share,
+    })
+}
+
 impl Report {
-    fn of(args: &Args, network: &Network, device: DeviceFields) -> Self {
+    fn of(args: &Args, network: &Network, call: Option<CallReport>, device: DeviceFields) -> Self {
         Self {
             path: args.model.path.clone(),
             format: network.format().to_owned(),
@@ -116,9 +196,18 @@ impl Report {
             inputs: network.inputs().iter().map(PortReport::of).collect(),
             outputs: network.outputs().iter().map(PortReport::of).collect(),
             lstms: network.lstms().map(|(node, lstm)| LstmReport::of(node, lstm)).collect(),
+            parts: network.parts().into_iter().map(PartReport::of).collect(),
+            call,
             device,
             notes: network.notes().to_vec(),
         }
+    }
+}
+
+impl PartReport {
+    fn of(part: Part) -> Self {
+        let within = part.within.into_iter().map(|branch| BranchReport { choice: branch.choice, holds: branch.holds }).collect();
+        Self { name: part.name, kind: part.kind.name(), within, operators: part.operators, on_device: part.kind.on_device(), why: part.kind.why() }
     }
 }
 
@@ -169,7 +258,7 @@ impl ConfigReport {
 }
 
 /// The report for people.
-fn describe(args: &Args, network: &Network, runs_on: &str) -> String {
+fn describe(args: &Args, network: &Network, call: Option<&CallReport>, runs_on: &str) -> String {
     let row = |name: &str, value: String| [name.to_owned(), value];
     let parameters = network.num_parameters();
     let about = [
@@ -188,11 +277,52 @@ fn describe(args: &Args, network: &Network, runs_on: &str) -> String {
         rows.push(row("runs on", runs_on.to_owned()));
         parts.push(format!("LSTM `{node}`\n{}", output::table(&rows, "  ")));
     }
+    let all = network.parts();
+    if all.len() > 1 || all.iter().any(|part| part.kind != PartKind::Lstm) {
+        parts.push(format!("parts, in the order of a call\n{}", output::table(&all.iter().map(part_row).collect::<Vec<_>>(), "  ")));
+    }
+    if let Some(call) = call {
+        parts.push(describe_call(call));
+    }
     if !network.notes().is_empty() {
         let notes: Vec<String> = network.notes().iter().map(|note| format!("  {note}")).collect();
         parts.push(format!("notes\n{}", notes.join("\n")));
     }
     parts.join("\n\n")
+}
+
+/// What a part is, what is in it, and why it runs where it does.
+fn part_row(part: &Part) -> [String; 4] {
+    /// of operators that are listed
+    const MOST: usize = 6;
+    let mut operators: Vec<(&String, &usize)> = part.operators.iter().collect();
+    operators.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let more = operators.len().saturating_sub(MOST);
+    let times = |(operator, count): &(&String, &usize)| if **count == 1 { (*operator).clone() } else { format!("{count} {operator}") };
+    let mut listed: Vec<String> = operators.iter().take(MOST).map(times).collect();
+    if more > 0 {
+        listed.push(format!("{more} kinds more"));
+    }
+    let branch = |branch: &Branch| format!("{} {}", if branch.holds { "if" } else { "unless" }, branch.choice);
+    let within = part.within.iter().map(branch).collect::<Vec<_>>().join(", ");
+    let within = if within.is_empty() { String::new() } else { format!(" ({within})") };
+    let place = match part.kind {
+        PartKind::Axes => "where they are",
+        kind if kind.on_device() => "device",
+        _ => "CPU",
+    };
+    [format!("{}{within}", part.name), listed.join(", "), place.to_owned(), part.kind.why().to_owned()]
+}
+
+/// What one call came to.
+fn describe_call(call: &CallReport) -> String {
+    let row = |part: &PartCallReport| [part.name.clone(), output::flops(part.flops), format!("{:.3} ms", part.ms)];
+    let inputs: Vec<String> = call.inputs.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    let share = call.device_share.map_or_else(String::new, |share| {
+        format!("\n  {:.1} % of {} in matrix products and convolutions are on the device", share * 100.0, output::flops(call.flops))
+    });
+    let rows: Vec<_> = call.parts.iter().map(row).collect();
+    format!("one call with {}\n{}{share}", inputs.join(", "), output::table(&rows, "  "))
 }
 
 fn ports(ports: &[Port]) -> String {

@@ -146,6 +146,15 @@ impl DenseStage {
         }
     }
 
+    /// How many numbers its weights hold.
+    pub fn num_parameters(&self) -> usize {
+        match self {
+            Self::Embedding(embedding) => embedding.table.len(),
+            Self::Linear(linear, _) => linear.weight.len() + linear.bias.as_ref().map_or(0, Array1::len),
+            Self::Function(_) => 0,
+        }
+    }
+
     /// The shape of the result for an `x` of this shape.
     ///
     /// # Errors

@@ -244,9 +244,16 @@ impl Network {
         self.nodes.iter().map(|node| (node.name.as_str(), node.constant_weights()))
     }
 
-    /// How many numbers the weights in the file hold.
+    /// How many numbers the weights in the file hold, those of parts on the CPU included.
     pub fn num_parameters(&self) -> usize {
-        self.lstms().filter_map(|(_, lstm)| lstm).map(|lstm| lstm.config().num_parameters()).sum()
+        let mut on_host = 0;
+        self.program.each(&mut |step| {
+            if let Step::Host(node) = step {
+                on_host += node.num_parameters;
+            }
+        });
+        let lstms = self.lstms().filter_map(|(_, lstm)| lstm).map(|lstm| lstm.config().num_parameters());
+        lstms.chain(self.dense.iter().map(|node| node.stage.num_parameters())).sum::<usize>() + on_host
     }
 
     /// The input called `name`, or an error that lists the inputs there are.

@@ -64,6 +64,8 @@ pub(crate) struct HostNode {
     pub(crate) outputs: Vec<String>,
     /// how often each operator is in it
     pub(crate) operators: BTreeMap<String, usize>,
+    /// floats among its constants
+    pub(crate) num_parameters: usize,
     /// multiplications and additions for each element of the outputs, where these are counted
     pub(crate) work: Vec<u64>,
 }

@@ -59,6 +59,15 @@ impl Constants {
         })
     }
 
+    /// How many floats the constant `name` has; `None` where it is of another type.
+    pub(super) fn num_floats(&self, name: &str) -> Option<usize> {
+        let is_float = match self.tensors.get(name)? {
+            Constant::File(proto) => tensor::is_half(proto.data_type) || [FLOAT, tensor::DOUBLE].contains(&proto.data_type),
+            Constant::Made(tensor) => matches!(tensor, Tensor::F32(_) | Tensor::F64(_)),
+        };
+        self.shape(name).filter(|_| is_float).map(|shape| shape.iter().product())
+    }
+
     /// The axes of the constant `name`.
     pub(super) fn shape(&self, name: &str) -> Option<Vec<usize>> {
         match self.tensors.get(name)? {

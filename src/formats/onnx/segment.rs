@@ -60,6 +60,7 @@ pub(super) fn host_node(
     let initializer = read.iter().filter(|name| constants.contains(name)).map(|name| constants.proto(name).map(|tensor| tensor.into_owned()));
     let initializer = initializer.collect::<Result<Vec<_>>>()?;
     let info = |name: &String| ValueInfoProto { name: name.clone(), value_type: None };
+    let num_parameters = read.iter().filter_map(|name| constants.num_floats(name)).sum();
     let graph = GraphProto {
         name: name.clone(),
         input: inputs.iter().map(info).collect(),
@@ -72,7 +73,7 @@ pub(super) fn host_node(
     let typed = outputs.iter().map(|name| (name.clone(), types.get(name).copied())).collect();
     let segment = Segment::new(model.encode_to_vec(), inputs.clone(), typed)?;
     let work = outputs.iter().map(|name| work.get(name).copied().unwrap_or(0)).collect();
-    Ok(HostNode { name, segment, inputs, outputs, operators, work })
+    Ok(HostNode { name, segment, inputs, outputs, operators, work, num_parameters })
 }
 
 /// The node with its branches as graphs again.
