@@ -19,9 +19,8 @@ const F32: Tolerance = Tolerance { atol: 1e-5, rtol: 1e-5 };
 
 fn main() {
     let mut trials: Vec<Trial> = Vec::new();
-    let mut devices = gpus();
-    devices.push(TestDevice::host("cpu", DeviceChoice::Cpu));
-    for device in &devices {
+    let gpus_and_host = [gpus(), vec![TestDevice::host("cpu", DeviceChoice::Cpu)]].concat();
+    for device in &gpus_and_host {
         for (name, case) in cases() {
             trials.push(trial(device, &name, move |engine| agrees(engine, &case)));
         }
@@ -29,14 +28,20 @@ fn main() {
         trials.push(trial(device, "every activation", activations));
         trials.push(trial(device, "ids beyond the table", ids_beyond_the_table));
     }
-    for device in &gpus() {
+    let (_, only_gpus) = gpus_and_host.split_last().expect("the host is there");
+    for device in only_gpus {
         trials.push(trial(device, "calls in blocks and segments", blocks));
-    }
-    // what is made and read is counted by device: these have theirs to themselves
-    for device in &gpus() {
         trials.push(trial(device, "a result is there until its stage runs again", stale));
+        trials.push(trial(device, "timed calls", timed));
         trials.push(trial(device, "a stage says what it does", explains));
     }
+    // one driver is enough: what differs between forms is the text
+    for device in only_gpus.iter().take(1) {
+        for precision in Precision::ALL {
+            trials.push(trial(device, &format!("every form of a product, {precision}"), move |engine| forms(engine, precision)));
+        }
+    }
+    // what is made and read is counted by device: these have theirs to themselves
     for device in &gpus() {
         trials.push(trial(device, "a warmed-up chain makes nothing and reads once", makes_nothing));
     }
@@ -141,6 +146,27 @@ fn cases() -> Vec<(String, Case)> {
         cases.push((format!("a part of axis {axis}"), part));
         on_to_lstm.stages.push(lstm(LstmConfig::new(features, 6), rng));
         cases.push((format!("a part of axis {axis}, to a stack"), on_to_lstm));
+    }
+    // axes the other way round, to a layer, to a stack, to the host
+    for axis in 0..3 {
+        let mut back = whole(6, RowFunction::None, false, (7, 5), rng);
+        back.stages.truncate(2);
+        back.stages.push(ChainStage::Reverse(axis));
+        back.stages.push(lstm(LstmConfig::new(26, 6), rng));
+        back.stages.push(ChainStage::Reverse(axis));
+        back.stages.push(linear(6, 5, true, RowFunction::None, rng));
+        back.stages.push(ChainStage::Reverse(axis));
+        cases.push((format!("axis {axis} the other way round"), back));
+    }
+    // final states come to the host while y stays, from states that are not zero
+    for lens in [None, Some(vec![0, 7, 3, 1, 6])] {
+        let mut last = Case { lens, ..whole(6, RowFunction::None, false, (7, 5), rng) };
+        last.stages.truncate(2);
+        let config = LstmConfig { num_layers: 2, direction: Direction::Bidirectional, ..LstmConfig::new(26, 6) };
+        let cells = random_cells(&config, 1.0, rng);
+        last.stages.push(ChainStage::FinalState(Arc::new(Lstm::new(config, cells).expect("it is valid"))));
+        last.stages.push(linear(6, 5, true, RowFunction::None, rng));
+        cases.push((format!("final states, rows of all lengths {}", last.lens.is_some()), last));
     }
     // from the host, an input whose axes are in no order
     let values = rng.array(IxDyn(&[6, 5, 3]), 1.0).permuted_axes(IxDyn(&[2, 0, 1]));
@@ -271,6 +297,43 @@ fn stale(engine: &Engine) -> Result<(), Failed> {
         if error.kind() != ErrorKind::Config || !error.to_string().contains("has run again") {
             return Err(format!("another error: {error}").into());
         }
+    }
+    Ok(())
+}
+
+/// A call that is timed waits for its timestamps, and computes the same.
+fn timed(engine: &Engine) -> Result<(), Failed> {
+    let case = whole(5, RowFunction::Softmax, true, (7, 5), &mut Rng::new(31));
+    let expected = case.run(&mut case.chain(engine)?, false)?;
+    let mut chain = Chain::new(engine, &case.stages, &Options { profile: true, ..by_model() })?;
+    for _ in 0..2 {
+        if case.run(&mut chain, false)? != expected {
+            return Err("timed calls give other results".into());
+        }
+    }
+    Ok(())
+}
+
+/// A linear layer by every form that its product may have, over sizes that divide nothing.
+fn forms(engine: &Engine, precision: Precision) -> Result<(), Failed> {
+    let rng = &mut Rng::new(29);
+    for (rows, inputs, outputs) in [(1, 133, 5), (3, 20, 1), (150, 37, 97)] {
+        let stages = vec![linear(inputs, outputs, true, RowFunction::Activation(Activation::Tanh), rng)];
+        let case = Case { stages, input: Input::Values(rng.array(IxDyn(&[rows, inputs]), 1.0)), lens: None, precision };
+        let expected = case.run(&mut case.chain(&Engine::new(DeviceChoice::Reference)?)?, false)?;
+        let mut chain = case.chain(engine)?;
+        let products = chain.products(0, rows)?;
+        for product in &products {
+            chain.set_product(0, *product);
+            let actual = case.run(&mut chain, false)?;
+            // rows are rounded to f16 as the weights are
+            let tolerance = if product.to_string().starts_with("matrices") { precision.bound() } else { F32 };
+            let comparison = compare(actual.view(), widen(&expected).view(), tolerance);
+            if !comparison.passed() {
+                return Err(format!("{product}: {comparison}").into());
+            }
+        }
+        eprintln!("{precision}, {rows} x {inputs} x {outputs}: {} forms", products.len());
     }
     Ok(())
 }

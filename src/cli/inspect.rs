@@ -279,7 +279,8 @@ fn describe(args: &Args, network: &Network, call: Option<&CallReport>, runs_on: 
     }
     let all = network.parts();
     if all.len() > 1 || all.iter().any(|part| part.kind != PartKind::Lstm) {
-        parts.push(format!("parts, in the order of a call\n{}", output::table(&all.iter().map(part_row).collect::<Vec<_>>(), "  ")));
+        let table = output::table(&all.iter().map(part_row).collect::<Vec<_>>(), "  ");
+        parts.push(format!("parts, in the order of a call\n{table}\n{}", reasons(&all)));
     }
     if let Some(call) = call {
         parts.push(describe_call(call));
@@ -291,8 +292,8 @@ fn describe(args: &Args, network: &Network, call: Option<&CallReport>, runs_on: 
     parts.join("\n\n")
 }
 
-/// What a part is, what is in it, and why it runs where it does.
-fn part_row(part: &Part) -> [String; 4] {
+/// What a part is, what is in it, and where it runs.
+fn part_row(part: &Part) -> [String; 3] {
     /// of operators that are listed
     const MOST: usize = 6;
     let mut operators: Vec<(&String, &usize)> = part.operators.iter().collect();
@@ -311,7 +312,15 @@ fn part_row(part: &Part) -> [String; 4] {
         kind if kind.on_device() => "device",
         _ => "CPU",
     };
-    [format!("{}{within}", part.name), listed.join(", "), place.to_owned(), part.kind.why().to_owned()]
+    [format!("{}{within}", part.name), place.to_owned(), listed.join(", ")]
+}
+
+/// Why parts run where they do, a line for each kind that there is.
+fn reasons(parts: &[Part]) -> String {
+    let mut kinds: Vec<PartKind> = Vec::new();
+    parts.iter().for_each(|part| kinds.extend((!kinds.contains(&part.kind)).then_some(part.kind)));
+    let row = |kind: &PartKind| [format!("why {}", kind.name()), kind.why().to_owned()];
+    output::table(&kinds.iter().map(row).collect::<Vec<_>>(), "  ")
 }
 
 /// What one call came to.

@@ -10,6 +10,7 @@ use crate::engine::dense::{DenseExplanation, DenseRunner};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, Result};
+use crate::gpu::form::ProductForm;
 use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Source, Wait};
 use crate::network::{DenseStage, InitialState, Lstm, LstmResults, Strided};
 
@@ -20,10 +21,14 @@ pub enum ChainStage {
     Dense(DenseStage),
     /// a stack: `[T, N, D*R]` from `[T, N, I]`, its states zero at the start
     Lstm(Arc<Lstm>),
+    /// the final hidden states of a stack, `[L*D, N, R]` on the host, from states that are 0.25 and -0.5 at the start
+    FinalState(Arc<Lstm>),
     /// another order of axes
     Permute(Vec<usize>),
     /// a part of an axis
     Slice(usize, Range<usize>),
+    /// an axis the other way round
+    Reverse(usize),
 }
 
 /// What a [`Chain`] is given.
@@ -47,9 +52,17 @@ pub struct Started(Made<'static>);
 
 enum Prepared {
     Dense(DenseRunner),
-    Lstm { runner: Runner, state: Option<([usize; 2], NodeState)> },
+    Lstm { runner: Runner, state: Option<([usize; 2], NodeState)>, gives: Gives },
     Permute(Vec<usize>),
     Slice(usize, Range<usize>),
+    Reverse(usize),
+}
+
+/// What is wanted of a stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gives {
+    Y,
+    FinalState,
 }
 
 /// What a stage made.
@@ -68,11 +81,14 @@ impl Chain {
         let prepare = |stage: &ChainStage| {
             Ok(match stage {
                 ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(engine.backend(), stage.clone(), options))?),
-                ChainStage::Lstm(lstm) => {
-                    Prepared::Lstm { runner: pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?, state: None }
-                }
+                ChainStage::Lstm(lstm) | ChainStage::FinalState(lstm) => Prepared::Lstm {
+                    runner: pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?,
+                    state: None,
+                    gives: if matches!(stage, ChainStage::Lstm(_)) { Gives::Y } else { Gives::FinalState },
+                },
                 ChainStage::Permute(axes) => Prepared::Permute(axes.clone()),
                 ChainStage::Slice(axis, range) => Prepared::Slice(*axis, range.clone()),
+                ChainStage::Reverse(axis) => Prepared::Reverse(*axis),
             })
         };
         let stages = stages.iter().map(prepare).collect::<Result<_>>()?;
@@ -90,6 +106,24 @@ impl Chain {
     /// As the stage for such an `x`.
     pub fn explain(&self, number: usize, x_shape: &[usize]) -> Result<Option<DenseExplanation>> {
         if let Some(Prepared::Dense(runner)) = self.stages.get(number) { runner.explain(x_shape) } else { Ok(None) }
+    }
+
+    /// The forms that the product of stage `number` may have for `rows` rows on a GPU, cheapest by the cost model first.
+    ///
+    /// # Errors
+    /// As the stage for so many rows.
+    pub fn products(&self, number: usize, rows: usize) -> Result<Vec<ProductForm>> {
+        let Some(Prepared::Dense(runner)) = self.stages.get(number) else { return Ok(Vec::new()) };
+        runner.gpu().map_or(Ok(Vec::new()), |gpu| gpu.products(rows))
+    }
+
+    /// Has every product of stage `number` made by one of [`Chain::products`].
+    pub fn set_product(&mut self, number: usize, product: ProductForm) {
+        if let Some(Prepared::Dense(runner)) = self.stages.get_mut(number)
+            && let Some(gpu) = runner.gpu_mut()
+        {
+            gpu.set_product(Some(product));
+        }
     }
 
     /// Runs every stage, rows of LSTMs as long as `lens` says. Where the last stage is to bring its result to the host, it does so `directly`;
@@ -128,9 +162,10 @@ impl Chain {
             let stays = on_device && !(directly && number + 1 == last);
             made = match stage {
                 Prepared::Dense(runner) => run_dense(runner, &made, stays).await?,
-                Prepared::Lstm { runner, state } => run_lstm(runner, state, &mut self.choices, (&made, lens), on_device).await?,
+                Prepared::Lstm { runner, state, gives } => run_lstm((runner, state, *gives), &mut self.choices, (&made, lens), stays).await?,
                 Prepared::Permute(axes) => permuted(made, axes)?,
                 Prepared::Slice(axis, range) => sliced(made, *axis, range.clone())?,
+                Prepared::Reverse(axis) => reversed(made, *axis)?,
             };
         }
         Ok(made)
@@ -185,11 +220,10 @@ async fn run_dense<'a>(runner: &mut DenseRunner, made: &Made<'_>, stays: bool) -
 }
 
 async fn run_lstm<'a>(
-    runner: &mut Runner,
-    state: &mut Option<([usize; 2], NodeState)>,
+    (runner, state, gives): (&mut Runner, &mut Option<([usize; 2], NodeState)>, Gives),
     choices: &mut Choices,
     (made, sequence_lens): (&Made<'_>, Option<&[u32]>),
-    on_device: bool,
+    stays: bool,
 ) -> Result<Made<'a>> {
     let three_axes = |found: &[usize]| Error::shape(format!("tensor `x`: expected [seq_len, batch, input_size], found {found:?}"));
     let x = match made {
@@ -207,10 +241,18 @@ async fn run_lstm<'a>(
         *state = Some(([batch, seq_len], choices.new_state("lstm", runner, batch, seq_len, Wait::Block).await?));
     }
     let Some((_, state)) = state else { unreachable!("it was made above") };
-    let (dirs, out) = (runner.config().num_directions(), runner.config().out_size());
-    let initial = InitialState::default();
+    let (dirs, out, cells) = (runner.config().num_directions(), runner.config().out_size(), runner.config().num_cells());
+    let mut initial = InitialState::default();
     let mut results = LstmResults::default();
-    let call = DeviceCall { x, sequence_lens, keeps_y: on_device && runner.fits_on_device(batch, seq_len) };
+    let call = DeviceCall { x, sequence_lens, keeps_y: stays && runner.fits_on_device(batch, seq_len) };
+    if gives == Gives::FinalState {
+        let h_0 = ndarray::Array3::from_elem((cells, batch, out), 0.25);
+        let c_0 = ndarray::Array3::from_elem((cells, batch, runner.config().hidden_size), -0.5);
+        let mut h_n = ndarray::Array3::zeros((cells, batch, out));
+        (initial.h, initial.c, results.h_n) = (Some(h_0.view()), Some(c_0.view()), Some(h_n.view_mut()));
+        runner.run_on_device(&call, Some(&initial), state, results, Wait::Block).await?;
+        return Ok(Made::Host(h_n.into_dyn()));
+    }
     if call.keeps_y {
         let y = runner.run_on_device(&call, Some(&initial), state, results, Wait::Block).await?;
         let y = y.ok_or_else(|| Error::config("a chain: expected a stack that keeps y, found another"))?;
@@ -245,6 +287,26 @@ fn sliced<'a>(made: Made<'a>, axis: usize, range: Range<usize>) -> Result<Made<'
         Made::Host(values) => Made::Host(values.slice_axis_move(Axis(axis), Slice::from(range))),
         Made::Device(tensor) => {
             let layout = tensor.layout().part(axis, range);
+            Made::Device(tensor.with_layout(layout)?)
+        }
+    })
+}
+
+fn reversed(made: Made<'_>, axis: usize) -> Result<Made<'_>> {
+    Ok(match made {
+        Made::Ids(mut ids) => {
+            ids.invert_axis(Axis(axis));
+            Made::Ids(ids)
+        }
+        Made::Host(mut values) => {
+            values.invert_axis(Axis(axis));
+            Made::Host(values)
+        }
+        Made::Device(tensor) => {
+            let size = tensor.shape()[axis];
+            // that of the last element on the axis
+            let mut layout = tensor.layout().part(axis, size.saturating_sub(1)..size);
+            (layout.shape[axis], layout.strides[axis]) = (size, -layout.strides[axis]);
             Made::Device(tensor.with_layout(layout)?)
         }
     })

@@ -68,8 +68,14 @@ impl DenseRunner {
         &self.stage
     }
 
-    fn gpu(&self) -> Option<&GpuDense> {
+    /// The GPU's side of it, where it runs there.
+    pub(crate) fn gpu(&self) -> Option<&GpuDense> {
         if let DenseBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+    }
+
+    /// The GPU's side of it, to be changed.
+    pub(crate) fn gpu_mut(&mut self) -> Option<&mut GpuDense> {
+        if let DenseBackend::Gpu(gpu) = &mut self.backend { Some(gpu) } else { None }
     }
 
     /// What a call for an `x` of this shape does; `None` where it does not run on a GPU.

@@ -40,6 +40,8 @@ pub(crate) struct GpuDense {
     device: Arc<GpuDevice>,
     stage: DenseStage,
     spec: DenseSpec,
+    /// what every product is made by, where that is asked for
+    product: Option<ProductForm>,
     weights: Option<DeviceBuffer>,
     vectors: Option<DeviceBuffer>,
     /// buffers that all plans share, each as large as the largest call so far needed
@@ -103,6 +105,7 @@ impl GpuDense {
         device.failed()?;
         Ok(Self {
             spec: DenseSpec::new(&stage, precision),
+            product: None,
             device,
             stage,
             weights,
@@ -116,6 +119,20 @@ impl GpuDense {
         })
     }
 
+    /// The forms that the product of calls of `rows` rows may have, cheapest by the cost model first.
+    pub(crate) fn products(&self, rows: usize) -> Result<Vec<ProductForm>> {
+        self.spec.products(rows, &self.device.profile)
+    }
+
+    /// Has every product from now on made by `product`, one of [`GpuDense::products`].
+    pub(crate) fn set_product(&mut self, product: Option<ProductForm>) {
+        self.product = product;
+    }
+
+    fn product(&self, rows: usize) -> Result<Option<ProductForm>> {
+        if self.product.is_some() { Ok(self.product) } else { Ok(self.products(rows)?.first().copied()) }
+    }
+
     /// Bytes of the weights.
     pub(crate) fn weight_bytes(&self) -> u64 {
         [&self.weights, &self.vectors].into_iter().flatten().map(|buffer| buffer.size()).sum()
@@ -126,7 +143,7 @@ impl GpuDense {
         let (rows, features) = rows_of(&self.stage.y_shape(x_shape)?);
         let fit = self.spec.split(rows, features, &self.device.profile)?;
         let request = DenseRequest { rows: fit, features, x_row: 0, given: !matches!(self.stage, DenseStage::Embedding(_)) };
-        Ok(build_dense(&self.spec, request, self.spec.product(rows, &self.device.profile)?, &self.device.profile))
+        Ok(build_dense(&self.spec, request, self.product(rows)?, &self.device.profile))
     }
 
     /// Whether the result for an `x` of this shape can stay on the device.
@@ -153,10 +170,7 @@ impl GpuDense {
             self.grow(BufferId::Rows, 0).await?;
             return Ok(Some(self.runs.tensor(&self.device, &self.buffers[&BufferId::Rows], rows.layout)));
         }
-        let (fit, product) = {
-            let profile = &self.device.profile;
-            (self.spec.split(rows.count, rows.features, profile)?, self.spec.product(rows.count, profile)?)
-        };
+        let (fit, product) = (self.spec.split(rows.count, rows.features, &self.device.profile)?, self.product(rows.count)?);
         let gathered = self.gather(&x, &rows).await?;
         let Some(mut y) = y else {
             if fit < rows.count {

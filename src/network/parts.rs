@@ -62,10 +62,10 @@ impl PartKind {
     /// Why it runs where it does.
     pub fn why(self) -> &'static str {
         match self {
-            Self::Lstm => "every LSTM does",
-            Self::Embedding | Self::Linear => "it is beside an LSTM, and its tensors stay there",
-            Self::Axes => "no elements are computed: sizes, and other views of the same tensors",
-            Self::Cpu => "these operators are neither an LSTM nor a layer beside one",
+            Self::Lstm => "an LSTM: on the device",
+            Self::Embedding | Self::Linear => "a layer beside an LSTM: on the device, where its tensors are",
+            Self::Axes => "sizes, and other views of the same tensors: nothing is computed",
+            Self::Cpu => "neither an LSTM nor a layer beside one: on the CPU, in float32",
         }
     }
 }

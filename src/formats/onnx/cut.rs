@@ -68,10 +68,10 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// The program of `block`.
-    pub(super) fn program(&mut self, block: Block) -> Result<Program> {
+    /// The program of `block`; what a branch reads from outside is `there` when it begins.
+    pub(super) fn program(&mut self, block: Block, there: BTreeSet<String>) -> Result<Program> {
         let outputs = block.outputs.clone();
-        let mut items = self.items(block)?;
+        let mut items = self.items(block, there)?;
         stack::join(&mut items, &outputs, self.reader.constants)?;
         let steps = self.steps(items, &outputs)?;
         self.wanted.extend(outputs.iter().filter(|name| self.reader.constants.contains(name)).cloned());
@@ -79,7 +79,7 @@ impl<'a> Cutter<'a> {
     }
 
     /// What every node of `block` becomes.
-    fn items(&mut self, block: Block) -> Result<Vec<Item>> {
+    fn items(&mut self, block: Block, there: BTreeSet<String>) -> Result<Vec<Item>> {
         let Block { nodes, outputs } = block;
         let mut lstms = Vec::new();
         for node in &nodes {
@@ -87,7 +87,7 @@ impl<'a> Cutter<'a> {
         }
         let for_device = self.wanted_on_device(&nodes, &lstms);
         let finder = Finder::new(&nodes, &outputs, self.reader.opset);
-        let mut places = Places::default();
+        let mut places = Places { native: there, ..Places::default() };
         let mut ranks = self.ranks.clone();
         let mut kinds: Vec<Option<Kind>> = Vec::with_capacity(nodes.len());
         let mut taken = BTreeSet::new();
@@ -100,6 +100,7 @@ impl<'a> Cutter<'a> {
             let kind = match lstm {
                 Some(lstm) => Kind::Lstm(Box::new(lstm)),
                 None if node.branches.iter().any(|branches| branches.iter().any(has_lstm)) => Kind::If,
+                None if self.only_moves_axes(node, &places) => Kind::If,
                 None if node.makes().any(|name| for_device.contains(name)) && dense::is_lookup(node, self.reader.constants) => {
                     finder.embedding(node, self.reader.constants).map_or(Kind::Host, Kind::Dense)
                 }
@@ -141,6 +142,19 @@ impl<'a> Cutter<'a> {
             }
         }
         wanted
+    }
+
+    /// Whether the node is a choice between operators that are all run where their tensors are.
+    fn only_moves_axes(&self, node: &Node, places: &Places) -> bool {
+        let is_there = |name: &str| places.native.contains(name) || self.reader.constants.contains(name);
+        let runs_there = |node: &Node| {
+            let here = moves_axes(node) || node.is("Shape") || node.is("Size");
+            node.captured.is_empty() && here && operator::read(&node.proto, self.reader.opset).is_ok_and(|op| op.is_some())
+        };
+        fn all(block: &Block, fits: &impl Fn(&Node) -> bool) -> bool {
+            block.nodes.iter().all(|node| node.branches.as_ref().map_or_else(|| fits(node), |branches| branches.iter().all(|block| all(block, fits))))
+        }
+        node.branches.as_ref().is_some_and(|branches| branches.iter().all(|block| all(block, &runs_there))) && node.reads().into_iter().all(is_there)
     }
 
     /// The operator of a node that is run where its tensors are; `None` for one that belongs to a segment.
@@ -228,7 +242,9 @@ impl<'a> Cutter<'a> {
                     proto.input.first().cloned().ok_or_else(|| Error::format(format!("{}: expected a condition, found none", proto.label())))?;
                 let Some(branches) = item.node.branches else { unreachable!("an If has branches") };
                 let [then, otherwise] = *branches;
-                let branches = [self.program(then)?, self.program(otherwise)?];
+                let there = |block: &Block| block.captured().into_iter().map(str::to_owned).collect();
+                let (there_then, there_otherwise) = (there(&then), there(&otherwise));
+                let branches = [self.program(then, there_then)?, self.program(otherwise, there_otherwise)?];
                 Ok(Step::If(Box::new(IfNode { name: proto.label(), condition, branches, outputs: proto.output })))
             }
             Kind::Host => unreachable!("it is a segment's"),

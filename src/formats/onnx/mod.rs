@@ -102,7 +102,7 @@ pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result
     let reader = NodeReader::new(&mut constants, opset, bytes.len(), num_lstms);
     let mut cutter = Cutter::new(reader, imports, types);
     (cutter.ranks, cutter.counted) = (ranks, counted);
-    let program = cutter.program(block)?;
+    let program = cutter.program(block, BTreeSet::new())?;
     let Cutter { mut reader, lstms: nodes, dense, wanted, .. } = cutter;
     let uses = std::mem::take(&mut reader.uses);
     let role = |name: &str| uses.get(name).map(|(sizes, role)| (sizes.as_ref(), *role));

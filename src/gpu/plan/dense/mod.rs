@@ -143,18 +143,18 @@ impl DenseSpec {
         Some(LstmConfig { bias, ..LstmConfig::new(in_features, out_features.div_ceil(4)) })
     }
 
-    /// The form of the product for calls of `rows` rows: the cheapest by the cost model. Numbers of rows up to the next power of two share it,
-    /// so that a result does not change with every one of them.
+    /// The forms that a product may have in calls of `rows` rows, cheapest by the cost model first; none where there is no product. Numbers of rows up
+    /// to the next power of two share them, so that a result does not change with every one of them.
     ///
     /// # Errors
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the input is so wide that the driver would end a kernel's loops early.
-    pub fn product(&self, rows: usize, profile: &DeviceProfile) -> Result<Option<ProductForm>> {
-        let Some(stack) = self.as_stack() else { return Ok(None) };
+    pub fn products(&self, rows: usize, profile: &DeviceProfile) -> Result<Vec<ProductForm>> {
+        let Some(stack) = self.as_stack() else { return Ok(Vec::new()) };
         let rows = rows.next_power_of_two();
         let seconds = |form: &ProductForm| input_seconds(&stack, self.precision, rows, *form, &profile.model);
-        let forms = product_forms(&stack, self.precision, rows, stack.input_size, profile).into_iter();
-        let cheapest = forms.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
-        cheapest.map(Some).ok_or_else(|| loops_limit("in_features", stack.input_size, profile))
+        let mut forms = product_forms(&stack, self.precision, rows, stack.input_size, profile);
+        forms.sort_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+        if forms.is_empty() { Err(loops_limit("in_features", stack.input_size, profile)) } else { Ok(forms) }
     }
 
     /// How many rows a call of `rows` may have at once, for results of `features` features.
@@ -197,7 +197,7 @@ fn softmax_form(features: usize, profile: &DeviceProfile) -> SoftmaxForm {
     SoftmaxForm { workgroup_size: lanes.max(WORKGROUP_SIZE), lanes }
 }
 
-/// The plan for `request`, which must fit the device, as [`DenseSpec::split`] sees to, with the product that [`DenseSpec::product`] chose.
+/// The plan for `request`, which must fit the device, as [`DenseSpec::split`] sees to, with one of the products of [`DenseSpec::products`].
 ///
 /// # Panics
 /// If an index into a buffer does not fit 32 bits, which cannot happen to a request that fits.

@@ -13,7 +13,7 @@ fn layer(in_features: usize, out_features: usize, function: RowFunction) -> Dens
 
 fn plan(spec: &DenseSpec, rows: usize, features: usize, profile: &DeviceProfile) -> DensePlan {
     let request = DenseRequest { rows, features, x_row: 2, given: true };
-    build_dense(spec, request, spec.product(rows, profile).expect("loops fit"), profile)
+    build_dense(spec, request, spec.products(rows, profile).expect("loops fit").first().copied(), profile)
 }
 
 fn params<P: Pod>(plan: &DensePlan, kernels: &[KernelId]) -> Vec<P> {
@@ -95,7 +95,7 @@ fn what_does_not_fit_is_said() {
     assert!(spec.fits_on_device(8, 128, &small) && !spec.fits_on_device(9, 128, &small));
     let error = layer(4, 2000, RowFunction::None).split(1, 2000, &small).expect_err("a row of 8000 bytes");
     assert_eq!((error.kind(), error.to_string().contains("need 8000 bytes for one row")), (ErrorKind::Limit, true), "{error}");
-    let error = layer(1_000_000, 4, RowFunction::None).product(1, &small).expect_err("loops of a million inputs");
+    let error = layer(1_000_000, 4, RowFunction::None).products(1, &small).expect_err("loops of a million inputs");
     assert!(error.to_string().contains("in_features = 1000000"), "{error}");
     let alone = DenseSpec { kind: DenseKind::Function, function: RowFunction::Softmax, precision: Precision::F32 };
     let wide = DeviceProfile { max_binding_bytes: 1 << 30, ..small };
@@ -105,7 +105,7 @@ fn what_does_not_fit_is_said() {
 #[test]
 fn numbers_of_rows_that_are_alike_share_a_form() {
     let spec = layer(64, 96, RowFunction::None);
-    let product = |rows| spec.product(rows, &profile()).expect("loops fit");
+    let product = |rows| spec.products(rows, &profile()).expect("loops fit")[0];
     assert_eq!(product(33), product(64));
     assert_ne!(product(1), product(4096), "one row is not multiplied as many are");
 }
