@@ -203,22 +203,49 @@ fn every_test_program_is_run() {
 
 /// The names are compared, not the sums: no crate that this one needs computes SHA-256, and one for this alone is not worth it.
 #[test]
-fn the_golden_manifest_lists_every_file_and_no_other() {
-    let folder = root().join("tests/golden");
-    let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("tests/golden/manifest.json is there");
-    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("the manifest is JSON");
-    let keys = |value: &serde_json::Value| value.as_object().expect("an object").keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(keys(&manifest["cases"]), names(&folder, true), "case folders");
-    for (case, listed) in manifest["cases"].as_object().expect("an object") {
-        assert_eq!(keys(listed), names(&folder.join(case), false), "files of {case}");
-        assert!(names(&folder.join(case), true).is_empty(), "{case} has folders in it");
-        let sums = listed.as_object().expect("an object").values();
-        assert!(sums.clone().all(|sum| sum.as_str().is_some_and(|sum| sum.len() == 64)), "{case}: a sum is not 64 digits long");
-        assert!(keys(listed).iter().any(|file| file.starts_with("out.")), "{case} expects nothing");
+fn manifests_list_every_file_and_no_other() {
+    let golden = root().join("tests/golden");
+    let manifest = manifest(&golden);
+    lists_cases(&manifest["cases"], &golden);
+    assert_eq!(listed(&manifest["scripts"]), beside(&golden), "files beside the cases of {}", golden.display());
+
+    let networks = root().join("tests/networks");
+    let manifest = self::manifest(&networks);
+    lists_cases(&manifest["cases"], &networks.join("cases"));
+    lists_cases(&manifest["models"], &networks.join("models"));
+    assert_eq!(listed(&manifest["scripts"]), beside(&networks), "files beside the cases of {}", networks.display());
+    for model in listed(&manifest["models"]) {
+        assert!(listed(&manifest["models"][&model]).contains("LICENSE"), "{model} has no licence beside it");
     }
-    let mut listed = keys(&manifest["scripts"]);
-    listed.insert("manifest.json".to_owned());
-    assert_eq!(listed, names(&folder, false), "files beside the cases");
+}
+
+fn manifest(folder: &Path) -> serde_json::Value {
+    let path = folder.join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("a manifest is JSON")
+}
+
+/// The names in an object of a manifest.
+fn listed(object: &serde_json::Value) -> BTreeSet<String> {
+    object.as_object().expect("an object").keys().cloned().collect()
+}
+
+/// Files in a folder of cases that a manifest has to list: neither itself, nor tests, nor prose.
+fn beside(folder: &Path) -> BTreeSet<String> {
+    let is_listed = |name: &String| name != "manifest.json" && !name.ends_with(".rs") && !name.ends_with(".md");
+    names(folder, false).into_iter().filter(is_listed).collect()
+}
+
+/// Every folder in `folder` is one of `cases`, and every file in it one of the case's.
+fn lists_cases(cases: &serde_json::Value, folder: &Path) {
+    assert_eq!(listed(cases), names(folder, true), "case folders in {}", folder.display());
+    for (case, files) in cases.as_object().expect("an object") {
+        assert_eq!(listed(files), names(&folder.join(case), false), "files of {case}");
+        assert!(names(&folder.join(case), true).is_empty(), "{case} has folders in it");
+        let sums = files.as_object().expect("an object").values();
+        assert!(sums.clone().all(|sum| sum.as_str().is_some_and(|sum| sum.len() == 64)), "{case}: a sum is not 64 digits long");
+        assert!(listed(files).iter().any(|file| file.starts_with("out.")), "{case} expects nothing");
+    }
 }
 
 /// The folders, or the files, in `folder`.
