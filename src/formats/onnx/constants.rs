@@ -8,7 +8,7 @@ use ndarray::ArrayD;
 use super::proto::{AttributeKind, NodeProto, TensorProto};
 use super::tensor::{self, FLOAT, INT64};
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, TensorView};
+use crate::tensor::{ElementType, Tensor, TensorView};
 
 /// A constant as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,15 @@ impl Constants {
         match self.tensors.get(name)? {
             Constant::File(proto) => proto.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect(),
             Constant::Made(tensor) => Some(tensor.view().shape().to_vec()),
+        }
+    }
+
+    /// Whether the constant `name` is of `float32`, or of a narrower type that is widened to it.
+    pub(super) fn is_float32(&self, name: &str) -> bool {
+        match self.tensors.get(name) {
+            Some(Constant::File(proto)) => proto.data_type == FLOAT || tensor::is_half(proto.data_type),
+            Some(Constant::Made(tensor)) => tensor.view().element_type() == ElementType::F32,
+            None => false,
         }
     }
 

@@ -146,15 +146,21 @@ impl<'a> Cutter<'a> {
 
     /// Whether the node is a choice between operators that are all run where their tensors are.
     fn only_moves_axes(&self, node: &Node, places: &Places) -> bool {
+        let Some(branches) = &node.branches else { return false };
         let is_there = |name: &str| places.native.contains(name) || self.reader.constants.contains(name);
-        let runs_there = |node: &Node| {
-            let here = moves_axes(node) || node.is("Shape") || node.is("Size");
-            node.captured.is_empty() && here && operator::read(&node.proto, self.reader.opset).is_ok_and(|op| op.is_some())
+        let inside = |block: &Block| {
+            let mut places = places.clone();
+            block.nodes.iter().all(|node| {
+                let kind = match self.operator(node, &places, &BTreeSet::new()) {
+                    Some(op) => Kind::Op(op),
+                    None => Kind::If,
+                };
+                let runs_there = matches!(kind, Kind::Op(_)) || self.only_moves_axes(node, &places);
+                places.note(node, &kind, self.reader.constants);
+                runs_there
+            })
         };
-        fn all(block: &Block, fits: &impl Fn(&Node) -> bool) -> bool {
-            block.nodes.iter().all(|node| node.branches.as_ref().map_or_else(|| fits(node), |branches| branches.iter().all(|block| all(block, fits))))
-        }
-        node.branches.as_ref().is_some_and(|branches| branches.iter().all(|block| all(block, &runs_there))) && node.reads().into_iter().all(is_there)
+        node.reads().into_iter().all(is_there) && branches.iter().all(inside)
     }
 
     /// The operator of a node that is run where its tensors are; `None` for one that belongs to a segment.
@@ -260,7 +266,7 @@ impl<'a> Cutter<'a> {
 }
 
 /// Where tensors are made.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Places {
     /// by segments
     host: BTreeSet<String>,

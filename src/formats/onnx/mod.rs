@@ -2,14 +2,17 @@
 //!
 //! A file goes through these, in this order: [`external`] fetches what is beside it, [`functions`] puts bodies in the place of the operators that it
 //! defines, [`graph`] makes names unique and orders nodes, [`widen`] leaves `float32` as the only kind of float that is narrower than `float64`,
-//! [`simplify`] folds what is known, and [`cut`] turns what is left into the steps of a [`Network`]: LSTMs ([`node`], [`lstm`], joined by [`stack`]),
-//! layers around them ([`dense`]), small operators ([`operator`]), and segments for the CPU ([`segment`]).
+//! [`rewrite`] and [`quantised`] say in the specification's operators what ONNX Runtime says in its own, [`simplify`] folds what is known, [`cell`]
+//! finds LSTMs that are written as elementary operators, and [`cut`] turns what is left into the steps of a [`Network`]: LSTMs ([`node`], [`lstm`],
+//! joined by [`stack`]), layers around them ([`dense`]), small operators ([`operator`]), and segments for the CPU ([`segment`]).
 
 mod attribute;
+mod cell;
 mod constants;
 mod cut;
 mod dense;
 mod external;
+mod facts;
 mod functions;
 mod graph;
 mod lstm;
@@ -17,6 +20,8 @@ mod node;
 mod operator;
 mod ports;
 mod proto;
+mod quantised;
+mod rewrite;
 mod segment;
 mod simplify;
 mod stack;
@@ -81,9 +86,12 @@ pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result
     let mut constants = Constants::default();
     let mut block = GraphReader::new(&mut constants).block(graph)?;
     notes.extend(widen::floats(&mut block, &constants, inputs.iter().chain(&outputs)));
+    rewrite::fused(&mut block, &mut constants, opset);
+    notes.extend(quantised::widen(&mut block, &mut constants)?);
     let budget = bytes.len().saturating_mul(FOLDED_PER_BYTE).max(FOLDED_AT_LEAST);
     let mut block = Simplifier::new(&mut constants, opset, budget).block(block)?;
     drop_dead(&mut block);
+    cell::recognise(&mut block, &mut constants, opset, &inputs, budget)?;
     node::drop_zero_states(&mut block, &BTreeSet::new(), &mut constants);
     drop_dead(&mut block);
 

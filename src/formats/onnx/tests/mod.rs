@@ -1,6 +1,7 @@
 //! Models made with this module's own messages: what is read, and what is refused with which words.
 
 mod attributes;
+mod cells;
 mod fuzz;
 mod graphs;
 mod operators;
