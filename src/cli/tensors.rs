@@ -69,6 +69,9 @@ impl HostInputs {
                     let fan_in = if run_time_weights && fixed { shape.last().copied().unwrap_or(1).max(1) } else { 1 };
                     normal(&shape, fan_in, &mut random).into()
                 }
+                _ if port.element_type != ElementType::F32 && network.num_embeddings().is_some() && shape.len() > 1 => {
+                    ids(&shape, port.element_type, network.num_embeddings().unwrap_or(1), &mut random)
+                }
                 ElementType::I32 | ElementType::I64 => {
                     let len = i64::try_from(sizes.longest(network, port))?;
                     ArrayD::from_elem(IxDyn(&shape), len).into()
@@ -210,6 +213,19 @@ fn counted(axis: &AxisSize) -> Option<Counted> {
         _ if has(&["batch"]) => Some(Counted::Batch),
         _ if has(&["seq", "time", "step", "frame", "len"]) => Some(Counted::Steps),
         _ => None,
+    }
+}
+
+/// Numbers of vectors in a table of `num_embeddings`.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a table, at random")]
+fn ids(shape: &[usize], element_type: ElementType, num_embeddings: usize, random: &mut Random) -> Tensor {
+    let most = if matches!(element_type, ElementType::U8 | ElementType::I8) { num_embeddings.min(128) } else { num_embeddings };
+    let mut id = || ((random.uniform() * most as f64) as usize).min(most - 1);
+    match element_type {
+        ElementType::U8 => ArrayD::from_shape_simple_fn(IxDyn(shape), || id() as u8).into(),
+        ElementType::I8 => ArrayD::from_shape_simple_fn(IxDyn(shape), || id() as i8).into(),
+        ElementType::I32 => ArrayD::from_shape_simple_fn(IxDyn(shape), || id() as i32).into(),
+        _ => ArrayD::from_shape_simple_fn(IxDyn(shape), || id() as i64).into(),
     }
 }
 

@@ -201,6 +201,6 @@ fn embedding_ids(name: &str, num_embeddings: usize, ids: &TensorView<'_>) -> Res
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "results are float32")]
-fn store_narrow(to: &mut ArrayViewMutD<'_, f32>, from: &ndarray::ArrayD<f64>) {
+fn store_narrow(to: &mut ArrayViewMutD<'_, f32>, from: &ArrayD<f64>) {
     to.zip_mut_with(from, |to, &from| *to = from as f32);
 }

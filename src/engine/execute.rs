@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::choices::Choices;
 use crate::engine::dense::{DenseRunner, run_dense};
-use crate::engine::node::{Carried, NodeRunner, Value, Values, run_node};
+use crate::engine::node::{Carried, NodeRunner, Shared, Value, Values, run_node};
 use crate::engine::state::State;
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
@@ -124,8 +124,9 @@ impl<'n> Execution<'_, 'n> {
             fetch(name, values, self.wait).await?;
         }
         let keeps_y = node.y.as_ref().is_some_and(|name| self.kept.contains(name));
-        let shared = (self.engine, self.options, &mut *self.choices);
-        let made = run_node(node, &mut self.nodes[number], shared, values, carried, keeps_y, self.spare, self.wait).await;
+        let Self { engine, options, choices, spare, wait, .. } = self;
+        let shared = Shared { engine, options, choices, spare, wait: *wait };
+        let made = run_node(node, &mut self.nodes[number], shared, values, carried, keeps_y).await;
         let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
         values.extend(made);
         Ok(())

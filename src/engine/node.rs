@@ -89,17 +89,26 @@ enum Input<'v> {
     Device(DeviceTensor),
 }
 
-/// Runs one node; returns the tensors that it makes, in arrays of `spare` where these fit. `y` stays on the device where it can and the node `keeps_y`.
+/// What the nodes of a session share.
+pub(super) struct Shared<'c> {
+    pub(super) engine: &'c Engine,
+    pub(super) options: &'c Options,
+    pub(super) choices: &'c mut Choices,
+    /// arrays of earlier calls
+    pub(super) spare: &'c mut Outputs,
+    pub(super) wait: Wait,
+}
+
+/// Runs one node; returns the tensors that it makes, in spare arrays where these fit. `y` stays on the device where it can and the node `keeps_y`.
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
-    (engine, options, choices): (&Engine, &Options, &mut Choices),
+    shared: Shared<'_>,
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
     keeps_y: bool,
-    spare: &mut Outputs,
-    wait: Wait,
 ) -> Result<Vec<(&'n str, Value<'n>)>> {
+    let Shared { engine, options, choices, spare, wait } = shared;
     let optional = |name: &'n Option<String>| -> Result<Option<(&'n str, TensorView<'_>)>> {
         let given = name.as_deref().and_then(|name| Some((name, values.get(name)?)));
         given.map(|(name, value)| Ok((name, value.view()?))).transpose()

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use half::f16;
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use ndarray_npy::WriteNpyExt;
 use ndarray_npy::npy::header::Header;
@@ -20,7 +21,8 @@ const MAX_HEADER_BYTES: usize = 10_000;
 /// A dictionary with a shape has two, one with a structured type a few more; the header's parser takes time exponential in their depth.
 const MAX_HEADER_BRACKETS: usize = 8;
 
-/// Reads an array of float32, float64, int32, int64 or uint8, little-endian, in C or Fortran order. The result is row-major.
+/// Reads an array of float32, float64, int32, int64, int8, uint8 or bool, little-endian, in C or Fortran order. The result is row-major.
+/// One of float16 becomes float32, in which every value is worth what it was.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is not
@@ -61,11 +63,12 @@ pub fn write_all(files: &[(&Path, &Tensor)]) -> Result<()> {
 fn parse(bytes: &[u8]) -> Result<Tensor> {
     let (header, data) = header(bytes)?;
     let descr = header.type_descriptor.as_string().map(String::as_str).unwrap_or_default();
-    let expected = "element type: expected float32, float64, int32, int64, int8, uint8 or bool";
+    let expected = "element type: expected float16, float32, float64, int32, int64, int8, uint8 or bool";
     if descr.starts_with('>') && !descr.ends_with('1') {
         return Err(Error::shape(format!("{expected}, little-endian, found big-endian {} (`{descr}`)", type_name(descr))));
     }
     match descr.trim_start_matches(['<', '>', '|', '=']) {
+        "f2" => elements(&header, data, |bytes| f16::from_bits(u16::from_le_bytes(bytes)).to_f32()).map(Tensor::F32),
         "f4" => elements(&header, data, f32::from_le_bytes).map(Tensor::F32),
         "f8" => elements(&header, data, f64::from_le_bytes).map(Tensor::F64),
         "i4" => elements(&header, data, i32::from_le_bytes).map(Tensor::I32),
@@ -130,7 +133,6 @@ fn type_name(descr: &str) -> &str {
         "u2" => "uint16",
         "u4" => "uint32",
         "u8" => "uint64",
-        "f2" => "float16",
         "f4" => "float32",
         "f8" => "float64",
         "c8" => "complex64",
@@ -210,6 +212,12 @@ mod tests {
     }
 
     #[test]
+    fn float16_becomes_float32() {
+        let bits: Vec<u8> = [1.5_f32, -0.25, 65504.0].into_iter().flat_map(|value| f16::from_f32(value).to_le_bytes()).collect();
+        assert_eq!(parse(&with_shape("<f2", "(3,)", &bits)).expect("an array"), array![1.5_f32, -0.25, 65504.0].into());
+    }
+
+    #[test]
     fn fortran_order_and_any_strides_become_row_major() {
         let bytes = file("{'descr': '<i4', 'fortran_order': True, 'shape': (2, 3), }", bytemuck::cast_slice(&[1i32, 4, 2, 5, 3, 6]));
         let Tensor::I32(array) = parse(&bytes).unwrap() else { panic!("not int32") };
@@ -254,7 +262,7 @@ mod tests {
 
     #[test]
     fn other_types_are_named() {
-        fails(&with_shape("<f2", "(1,)", &[0; 2]), ErrorKind::Shape, "found float16");
+        fails(&with_shape("<u2", "(1,)", &[0; 2]), ErrorKind::Shape, "found uint16");
         fails(&with_shape("<i2", "(1,)", &[0; 2]), ErrorKind::Shape, "found int16");
         fails(&with_shape(">f4", "(1,)", &[0; 4]), ErrorKind::Shape, "found big-endian float32 (`>f4`)");
         fails(&with_shape("|O", "(1,)", &[0; 4]), ErrorKind::Shape, "found Python objects");

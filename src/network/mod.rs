@@ -256,6 +256,15 @@ impl Network {
         lstms.chain(self.dense.iter().map(|node| node.stage.num_parameters())).sum::<usize>() + on_host
     }
 
+    /// How many vectors the smallest table of the network has, if it has any.
+    pub fn num_embeddings(&self) -> Option<usize> {
+        let tables = self.dense.iter().filter_map(|node| match &*node.stage {
+            DenseStage::Embedding(embedding) => Some(embedding.num_embeddings()),
+            DenseStage::Linear(..) | DenseStage::Function(_) => None,
+        });
+        tables.min()
+    }
+
     /// The input called `name`, or an error that lists the inputs there are.
     pub(crate) fn input(&self, name: &str) -> Result<&Port> {
         self.inputs.iter().find(|port| port.name == name).ok_or_else(|| {

@@ -12,7 +12,6 @@ pub(super) trait Element: Copy + PartialEq + PartialOrd + 'static {
     const FLOAT: bool;
     fn tensor(array: ArrayD<Self>) -> Tensor;
     fn of<'a>(tensor: &TensorView<'a>) -> Option<ArrayViewD<'a, Self>>;
-    fn view(view: ArrayViewD<'_, Self>) -> TensorView<'_>;
     fn to_f64(self) -> f64;
     fn to_i64(self) -> i64;
     /// The nearest element there is.
@@ -71,9 +70,6 @@ macro_rules! elements {
                 }
                 fn of<'a>(tensor: &TensorView<'a>) -> Option<ArrayViewD<'a, Self>> {
                     if let TensorView::$variant(view) = tensor { Some(view.clone()) } else { None }
-                }
-                fn view(view: ArrayViewD<'_, Self>) -> TensorView<'_> {
-                    TensorView::$variant(view)
                 }
                 fn to_f64(self) -> f64 {
                     $to_f64(self)

@@ -117,18 +117,6 @@ impl Op {
         self.results(inputs, Budget(budget)).map_err(|error| self.named(error))
     }
 
-    /// The results as views of the first input; `None` where there are none and [`Op::run`] has to copy.
-    pub(crate) fn view<'a>(&self, inputs: &[Option<TensorView<'a>>]) -> Result<Option<Vec<TensorView<'a>>>> {
-        let views = || {
-            let operands = Operands::new(inputs, self.arity())?;
-            let input = operands.required(0)?;
-            let Some(outputs) = self.moves(input.shape(), &operands)? else { return Ok(None) };
-            outputs.iter().try_for_each(|moves| moves::shape_after(input.shape(), moves).map(drop))?;
-            Ok(each!(input, view => outputs.iter().map(|moves| moves::viewed(view.clone(), moves).map(Element::view)).collect()))
-        };
-        views().map_err(|error| self.named(error))
-    }
-
     /// Where the results are when the elements of the first input, which is at `input`, stay where they are; `others` are the inputs after it.
     /// `None` where the operator makes new elements, or an order that strides cannot say.
     pub(crate) fn relayout(&self, input: &Strided, others: &[Option<TensorView<'_>>]) -> Result<Option<Vec<Strided>>> {

@@ -53,11 +53,6 @@ pub(super) fn relaid(place: &Strided, moves: &[Move]) -> Option<Strided> {
     })
 }
 
-/// The view after `moves`; `None` where there is none.
-pub(super) fn viewed<'a, T>(view: ArrayViewD<'a, T>, moves: &[Move]) -> Option<ArrayViewD<'a, T>> {
-    moves.iter().try_fold(view, stepped)
-}
-
 fn stepped<'a, T>(mut view: ArrayViewD<'a, T>, step: &Move) -> Option<ArrayViewD<'a, T>> {
     Some(match step {
         Move::Permute(perm) => view.permuted_axes(perm.as_slice()),

@@ -12,7 +12,7 @@ fn matrix(inputs: usize, first: f32) -> Vec<Vec<f32>> {
     (0..GATES).map(|output| (0..inputs).map(|input| first + output as f32 + 0.125 * input as f32).collect()).collect()
 }
 
-fn floats_of(name: &str, dims: &[i64], values: Vec<f32>) -> TensorProto {
+pub(super) fn floats_of(name: &str, dims: &[i64], values: Vec<f32>) -> TensorProto {
     TensorProto { name: name.to_owned(), dims: dims.to_vec(), data_type: FLOAT, float_data: values, ..TensorProto::default() }
 }
 
@@ -33,7 +33,7 @@ fn weights_of(name: &str, rows: &[Vec<f32>], turned: bool) -> TensorProto {
     floats_of(name, &dims.map(|size| size as i64), values)
 }
 
-fn graph_of(node: Vec<NodeProto>, initializer: Vec<TensorProto>, inputs: &[(&str, &[i64])], outputs: &[&str]) -> ModelProto {
+pub(super) fn graph_of(node: Vec<NodeProto>, initializer: Vec<TensorProto>, inputs: &[(&str, &[i64])], outputs: &[&str]) -> ModelProto {
     let input = inputs.iter().map(|(name, axes)| info(name, FLOAT, axes)).collect();
     let output = outputs.iter().map(|name| ValueInfoProto { name: (*name).to_owned(), value_type: None }).collect();
     let graph = GraphProto { node, initializer, input, output, ..GraphProto::default() };
@@ -69,7 +69,7 @@ fn tail(prefix: &str, c: &str) -> Vec<NodeProto> {
 const STATES: [(&str, &[i64]); 3] = [("x", &[0, 3]), ("h", &[0, 2]), ("c", &[0, 2])];
 
 /// As PyTorch writes a cell: gates i, f, g, o of two `Gemm`s.
-fn torch_cell() -> ModelProto {
+pub(super) fn torch_cell() -> ModelProto {
     let mut nodes = vec![
         with(node("Gemm", "", &["h", "R", "b_h"], &["of_h"]), &[int("transB", 1)]),
         with(node("Gemm", "", &["x", "W", "b_x"], &["of_x"]), &[int("transB", 1)]),
@@ -93,7 +93,7 @@ fn ordered(rows: &[Vec<f32>], order: [usize; 4]) -> Vec<f32> {
 }
 
 /// Checks that a model has one LSTM with these weights, whose gates i, f, g, o stand in `order` in the matrices.
-fn is_cell(model: &ModelProto, order: [usize; 4], biases: Option<[f32; 8]>) -> Network {
+pub(super) fn is_cell(model: &ModelProto, order: [usize; 4], biases: Option<[f32; 8]>) -> Network {
     let network = read(model).expect("a model");
     assert_eq!(network.lstms().count(), 1, "{:?}", network.notes());
     let cell = lstm(&network).cells().next().expect("a cell").clone();
@@ -110,6 +110,10 @@ fn is_none(model: &ModelProto) {
 }
 
 const TORCH_BIASES: [f32; 8] = [0.0, 11.0, 22.0, 33.0, 44.0, 55.0, 66.0, 77.0];
+
+pub(super) fn torch_cell_biases() -> [f32; 8] {
+    TORCH_BIASES
+}
 
 #[test]
 fn two_products_and_a_split_are_a_cell() {
@@ -327,4 +331,44 @@ fn loops_of_another_number_of_turns_stay_as_they_are() {
     graph.initializer.push(place_of("second", 1));
     graph.node.insert(1, node("Gather", "", &["axes", "second"], &["columns"]));
     is_none(&model);
+}
+
+#[test]
+fn scans_are_one_lstm() {
+    let mut model = looped("rows", false);
+    let graph = graph(&mut model);
+    let mut scan = graph.node.pop().expect("a loop");
+    let mut body = scan.attribute[0].g.take().expect("a body");
+    body.node.retain(|node| !["Gather", "Identity"].contains(&node.op_type.as_str()));
+    body.node.push(node("Identity", "", &["h_n"], &["y_t"]));
+    body.input = ["h_in", "c_in", "x_t"].iter().map(|name| ValueInfoProto { name: (*name).to_owned(), value_type: None }).collect();
+    body.output.remove(0);
+    scan.op_type = "Scan".to_owned();
+    scan.input = texts(&["h", "c", "x"]);
+    scan.attribute = vec![AttributeProto::of_graph("body", *body), int("num_scan_inputs", 1)];
+    graph.node = vec![scan];
+    is_cell(&model, [0, 1, 2, 3], None);
+}
+
+/// A step that is an `LSTM` node, as PyTorch writes it in a scripted loop.
+#[test]
+fn lstm_nodes_in_loops_are_one_lstm() {
+    let mut model = looped("rows", false);
+    let graph = graph(&mut model);
+    let body = graph.node[2].attribute[0].g.as_mut().expect("a body");
+    body.node.truncate(1);
+    body.node.extend([
+        node("Unsqueeze", "", &["x_t", "first"], &["x_in"]),
+        node("Unsqueeze", "", &["h_in", "first"], &["h_0"]),
+        node("Unsqueeze", "", &["c_in", "first"], &["c_0"]),
+        node("LSTM", "step", &["x_in", "W_whole", "R_whole", "", "", "h_0", "c_0"], &["", "Y_h", "Y_c"]),
+        node("Squeeze", "", &["Y_h", "first"], &["h_n"]),
+        node("Squeeze", "", &["Y_c", "first"], &["c_n"]),
+        node("Identity", "", &["goes_on"], &["still"]),
+        node("Identity", "", &["h_n"], &["y_t"]),
+    ]);
+    graph.initializer.extend([ints_of("first", &[0]), tensor("W_whole", &[1, GATES, INPUT]), tensor("R_whole", &[1, GATES, HIDDEN])]);
+    let network = read(&model).expect("a model");
+    assert_eq!(network.lstms().map(|(name, _)| name).collect::<Vec<_>>(), ["step"]);
+    assert!(network.nodes[0].y.is_some() && network.nodes[0].h_0.is_some());
 }

@@ -6,6 +6,7 @@ mod fuzz;
 mod graphs;
 mod operators;
 mod refusals;
+mod runtime;
 mod weights;
 
 use prost::Message;

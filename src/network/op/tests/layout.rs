@@ -1,16 +1,12 @@
-//! Layout operators. Each is run in all its forms, which must agree: a copy, a view, and a place in a buffer.
+//! Layout operators. Each is run in all its forms, which must agree: a copy, and a place in a buffer.
 
 use super::*;
 
-/// The results of `op`, after a check that its view and its place, wherever they are, say the same.
+/// The results of `op`, after a check that its place, wherever it is, says the same.
 fn check(op: &Op, inputs: &[&Tensor]) -> Vec<Tensor> {
     let results = run_all(op, inputs).expect("inputs that fit the operator");
     let inputs: Vec<_> = inputs.iter().map(|tensor| Some(tensor.view())).collect();
     let Some(Tensor::I64(array)) = inputs[0].as_ref().map(TensorView::to_owned) else { panic!("int64 here") };
-    let owned = |views: Vec<TensorView<'_>>| views.iter().map(TensorView::to_owned).collect::<Vec<_>>();
-    if let Some(views) = op.view(&inputs).expect("as above") {
-        assert_eq!(owned(views), results, "view");
-    }
     // the same tensor with its axes the other way round in memory
     let turned = array.t().as_standard_layout().into_owned();
     let perm: Vec<usize> = (0..array.ndim()).rev().collect();
@@ -189,6 +185,4 @@ fn what_stays_where_it_is() {
     // columns, then one axis: no stride says it
     let turned = x.permuted(&[1, 0]);
     assert_eq!(Op::Flatten { axis: 0 }.relayout(&turned, &[]).expect("two axes"), None);
-    let floats: Tensor = arr2(&[[1.0_f32, 2.0]]).into();
-    assert!(Op::Expand.view(&[Some(floats.view()), Some(ints(&[2, 2]).view())]).expect("a shape").is_none());
 }

@@ -76,7 +76,7 @@ proptest! {
         let elements: Vec<usize> = (0..shape.iter().product()).collect();
         let start = ArrayViewD::from_shape(IxDyn(&shape), &elements).expect("as many");
         let (place, view) = steps.iter().fold((Strided::contiguous(&shape), start), |(place, view), step| walk(&place, view, step));
-        prop_assert_eq!(place.shape, view.shape());
+        prop_assert_eq!(place.shape.as_slice(), view.shape());
         let found = place.view(0, &elements);
         prop_assert_eq!(&found, &view);
         prop_assert_eq!(place.is_contiguous(), view.is_standard_layout());
