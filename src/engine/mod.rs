@@ -6,6 +6,7 @@ mod choices;
 mod dense;
 mod execute;
 mod explain;
+mod inputs;
 mod node;
 mod options;
 mod records;

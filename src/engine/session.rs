@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::engine::choices::Choices;
 use crate::engine::dense::DenseRunner;
 use crate::engine::execute::{self, Execution};
+use crate::engine::inputs;
 use crate::engine::node::{NodeRunner, Value};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::state::{HostState, State, host_state};
@@ -19,7 +20,7 @@ use crate::gpu::form::Choice;
 use crate::gpu::plan::Cost;
 use crate::measure::CallProfile;
 use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Nodes, Weights};
-use crate::tensor::{Inputs, Outputs, TensorView};
+use crate::tensor::{Inputs, Outputs};
 
 /// A network on a device.
 ///
@@ -194,7 +195,7 @@ impl Session {
         pollster::block_on(async {
             let mut nodes = Vec::new();
             for (number, node) in self.network.nodes.iter().enumerate() {
-                if !self.carries(node) {
+                if !self.network.carries(node) {
                     nodes.push(None);
                     continue;
                 }
@@ -358,12 +359,6 @@ impl Session {
         self.choices.new_state(&self.network.nodes[node].name, runner, batch, 1, Wait::Block).await
     }
 
-    /// Whether the node's initial state comes from outside the network, so that a [`State`] can take its place.
-    fn carries(&self, node: &LstmNode) -> bool {
-        let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.network.inputs.iter().any(|port| port.name == *name));
-        outside(&node.h_0) && outside(&node.c_0)
-    }
-
     fn own(&self, state: &State) -> Result<()> {
         if state.session == self.id { Ok(()) } else { Err(Error::config("state: expected one made by this session, found another session's")) }
     }
@@ -382,7 +377,7 @@ impl Session {
             state.whole()?;
         }
         let network = &self.network;
-        self.check_inputs(inputs, state.is_some())?;
+        inputs::check(network, inputs, state.is_some())?;
         spare.append(&mut self.between);
         let mut between = Outputs::default();
         let mut values = execute::given(network, inputs);
@@ -418,28 +413,6 @@ impl Session {
         Ok(outputs)
     }
 
-    /// Checks names, presence and element types; shapes are checked by the node that reads them.
-    fn check_inputs(&self, inputs: &Inputs<'_>, carried: bool) -> Result<()> {
-        for name in inputs.names() {
-            self.network.input(name)?;
-        }
-        let is_state = |name: &str| {
-            let reads = |part: &Option<String>| part.as_deref() == Some(name);
-            self.network.nodes.iter().any(|node| self.carries(node) && (reads(&node.h_0) || reads(&node.c_0)))
-        };
-        for port in &self.network.inputs {
-            match inputs.get(&port.name) {
-                Some(_) if carried && is_state(&port.name) => {
-                    return Err(Error::config(format!("input `{}`: an initial state, but the call carries a state already", port.name)));
-                }
-                Some(tensor) => check_element_type(port, tensor)?,
-                None if port.optional || (carried && is_state(&port.name)) => {}
-                None => return Err(Error::shape(format!("input `{}`: missing", port.name))),
-            }
-        }
-        Ok(())
-    }
-
     /// The runner of a network of one LSTM, for a stream.
     pub(super) fn only_runner(&mut self) -> Result<(&mut Runner, Layout)> {
         let [node] = &self.network.nodes[..] else {
@@ -459,17 +432,6 @@ impl Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("engine", &self.engine).field("network", &self.network.format()).finish_non_exhaustive()
-    }
-}
-
-fn check_element_type(port: &crate::network::Port, tensor: &TensorView<'_>) -> Result<()> {
-    use crate::tensor::ElementType::{I32, I64};
-    let (expected, found) = (port.element_type, tensor.element_type());
-    // lengths are int64 in PyTorch and int32 in ONNX; NumPy users have either
-    if expected == found || (matches!(expected, I32 | I64) && matches!(found, I32 | I64)) {
-        Ok(())
-    } else {
-        Err(Error::shape(format!("input `{}`: expected {expected}, found {found}", port.name)))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::loops::AtLoad;
 use super::operators;
 use super::proto::{GraphProto, INT64, ModelProto, NodeProto, TensorProto};
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ pub(super) fn model(model: &ModelProto, file_len: usize) -> Result<()> {
     let graph = model.graph.as_ref().ok_or_else(|| Error::format("graph: missing"))?;
     let opset = model.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
     let mut check = Check { opset: opset.map_or(i64::MAX, |set| set.version), file_len, missing: Vec::new() };
-    check.graph(graph, &Constants::new())?;
+    check.graph(graph, &Constants::new(), &AtLoad::default())?;
     if check.missing.is_empty() {
         return Ok(());
     }
@@ -36,9 +37,10 @@ struct Check {
 }
 
 impl Check {
-    fn graph(&mut self, graph: &GraphProto, outer: &Constants<'_>) -> Result<()> {
+    fn graph(&mut self, graph: &GraphProto, outer: &Constants<'_>, at_load: &AtLoad<'_>) -> Result<()> {
         let mut constants = outer.iter().map(|(name, values)| (*name, values.clone())).collect::<Constants<'_>>();
         let mut lens = HashMap::new();
+        let mut at_load = at_load.enter(graph);
         for tensor in &graph.initializer {
             self.tensor(&tensor.name, tensor)?;
             lens.insert(tensor.name.as_str(), tensor.dims.iter().product::<i64>());
@@ -60,6 +62,7 @@ impl Check {
             }
         }
         for node in &graph.node {
+            let known = at_load.note(node);
             let scale_len = node.input(1).and_then(|name| lens.get(name)).and_then(|&len| usize::try_from(len).ok());
             self.missing.extend(operators::missing(node, self.opset, scale_len));
             if let Some((what, len)) = claimed(node, &constants).filter(|(_, len)| *len > MOST_ELEMENTS) {
@@ -71,7 +74,8 @@ impl Check {
                     self.tensor(&node.name, tensor)?;
                 }
                 if let Some(body) = &attribute.g {
-                    self.graph(body, &constants)?;
+                    let inside = if node.op_type == "Loop" { at_load.body(node, body, known, &constants)? } else { at_load.clone() };
+                    self.graph(body, &constants, &inside)?;
                 }
             }
         }
@@ -110,6 +114,7 @@ fn claimed<'a>(node: &'a NodeProto, constants: &Constants<'_>) -> Option<(&'a st
         "ConstantOfShape" => known(0).map(|sizes| ("shape", times(sizes))),
         "Expand" => known(1).map(|sizes| ("shape", times(sizes))),
         "Tile" => known(1).map(|sizes| ("repeats", times(sizes))),
+        "DFT" => known(1).map(|len| ("dft_length", times(len))),
         "OneHot" => known(1).map(|sizes| ("depth", times(sizes))),
         "Resize" => known(3).map(|sizes| ("sizes", times(sizes))),
         "Range" => {

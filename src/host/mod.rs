@@ -1,12 +1,13 @@
 //! What stands between the LSTMs of an ONNX model, on the CPU: the only room in which `rten` appears.
 //!
 //! A [`Segment`] is a model of its own. rten folds constants and fuses operators as it loads one; what it lacks, computes wrongly or would not
-//! survive is refused before that (`operators`, `check`).
+//! survive is refused before that (`operators`, `loops`, `check`).
 //!
 //! All segments of a process share one pool of threads, as many as rayon has where the first of them runs; `RTEN_NUM_THREADS`
 //! holds for loading alone. rten enters its pool for every run, which takes some microseconds from a thread that is not the pool's.
 
 mod check;
+mod loops;
 mod operators;
 mod proto;
 mod value;
@@ -23,7 +24,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use rten::{LoadErrorKind, Model, ModelOptions, NodeId, RunErrorKind, RunOptions, ThreadPool};
 
-pub(crate) use self::operators::{Missing, has_operator, missing_operators};
+pub(crate) use self::operators::missing_operators;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{ElementType, Tensor, TensorView};
 

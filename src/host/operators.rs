@@ -2,7 +2,7 @@
 
 use super::proto::{BOOL, NodeProto};
 
-/// The operators of the ONNX specification that rten has in the form this crate builds it: without `fft`, `random` and `contrib`.
+/// The operators of the ONNX specification that rten has in the form this crate builds it: without `random`.
 /// A test compares the list with what rten says of each.
 pub(super) const OPERATORS: &[&str] = &[
     "Abs",
@@ -34,6 +34,7 @@ pub(super) const OPERATORS: &[&str] = &[
     "Cos",
     "Cosh",
     "CumSum",
+    "DFT",
     "DepthToSpace",
     "DequantizeLinear",
     "Div",
@@ -119,10 +120,12 @@ pub(super) const OPERATORS: &[&str] = &[
     "SequenceEmpty",
     "SequenceErase",
     "SequenceInsert",
+    "STFT",
     "SequenceLength",
     "Shape",
     "Sigmoid",
     "Sign",
+    "SimplifiedLayerNormalization",
     "Sin",
     "Sinh",
     "Size",
@@ -149,6 +152,9 @@ pub(super) const OPERATORS: &[&str] = &[
     "Xor",
 ];
 
+/// The operators of ONNX Runtime's own domain that rten has.
+pub(super) const MICROSOFT: &[&str] = &["BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"];
+
 /// An operator that the CPU does not have, or not in this variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
@@ -169,7 +175,11 @@ impl std::fmt::Display for Missing {
 
 /// Whether the CPU has this operator in at least one variant.
 pub(crate) fn has_operator(domain: &str, op_type: &str) -> bool {
-    matches!(domain, "" | "ai.onnx") && OPERATORS.contains(&op_type)
+    match domain {
+        "" | "ai.onnx" => OPERATORS.contains(&op_type),
+        "com.microsoft" => MICROSOFT.contains(&op_type),
+        _ => false,
+    }
 }
 
 /// Of nodes given as (domain, operator, name), those whose operator the CPU does not have.
@@ -204,6 +214,8 @@ pub(super) fn missing(node: &NodeProto, opset: i64, scale_len: Option<usize>) ->
         "Resize" if text("mode") == b"cubic" => "mode cubic".to_owned(),
         "Conv" | "ConvInteger" | "ConvTranspose" | "MaxPool" | "AveragePool" if text("auto_pad") == b"SAME_LOWER" => "auto_pad SAME_LOWER".to_owned(),
         "BatchNormalization" if node.output.iter().skip(1).any(|name| !name.is_empty()) => "outputs of training".to_owned(),
+        "DFT" if int("inverse", 0) != 0 && int("onesided", 0) != 0 && uses(1) => "an inverse of half a spectrum to a length that is given".to_owned(),
+        "GRU" if int("linear_before_reset", 0) == 0 => "linear_before_reset 0".to_owned(),
         "LSTM" | "GRU" if uses(4) => "sequence_lens".to_owned(),
         "LSTM" if uses(7) => "peepholes".to_owned(),
         "QuantizeLinear" if node.attribute("axis").is_none() && scale_len != Some(1) => "scales along an axis that the node does not name".to_owned(),

@@ -114,13 +114,14 @@ impl NodeProto {
 }
 
 impl TensorProto {
-    /// The elements, where they are `int32` or `int64`.
+    /// The elements, where they are `int32`, `int64` or `bool`.
     pub(super) fn integers(&self) -> Option<Vec<i64>> {
         let raw = &self.raw_data;
         match self.data_type {
             INT64 if raw.is_empty() => Some(self.int64_data.clone()),
             INT64 => Some(raw.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect()),
-            INT32 if raw.is_empty() => Some(self.int32_data.iter().copied().map(i64::from).collect()),
+            BOOL if !raw.is_empty() => Some(raw.iter().copied().map(i64::from).collect()),
+            INT32 | BOOL if raw.is_empty() => Some(self.int32_data.iter().copied().map(i64::from).collect()),
             INT32 => Some(raw.as_chunks::<4>().0.iter().map(|&bytes| i64::from(i32::from_le_bytes(bytes))).collect()),
             _ => None,
         }

@@ -3,7 +3,8 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 use super::proto::{AttributeProto, GraphProto, INT64, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
-use super::{Missing, Segment, has_operator, missing_operators};
+use super::operators::{Missing, has_operator};
+use super::{Segment, missing_operators};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{ElementType, Tensor, TensorView};
 
@@ -145,27 +146,29 @@ fn every_missing_operator_is_named() {
     let inner = graph(vec![node("Dropout", &["x"], &["out"])], vec![], &[], &["out"]);
     let body = |name: &str| AttributeProto { name: name.to_owned(), g: Some(inner.clone()), ..AttributeProto::default() };
     let nodes = vec![
-        node("STFT", &["x"], &["a"]),
+        node("Unique", &["x"], &["a"]),
         NodeProto { domain: "com.microsoft".to_owned(), ..node("FusedMatMul", &["a", "a"], &["b"]) },
         with(with(node("If", &["b"], &["y"]), body("then_branch")), body("else_branch")),
     ];
     let listed = missing_operators(nodes.iter().map(|node| (node.domain.as_str(), node.op_type.as_str(), node.name.as_str())));
-    assert_eq!(listed[0], Missing { node: "the_STFT".to_owned(), operator: "STFT".to_owned(), why: String::new() });
+    assert_eq!(listed[0], Missing { node: "the_Unique".to_owned(), operator: "Unique".to_owned(), why: String::new() });
     assert_eq!(listed.len(), 2);
-    let text =
-        "operators: the CPU does not have STFT (node `the_STFT`), com.microsoft/FusedMatMul (node `the_FusedMatMul`), Dropout (node `the_Dropout`)";
+    let text = "operators: the CPU does not have Unique (node `the_Unique`), com.microsoft/FusedMatMul (node `the_FusedMatMul`), Dropout (node `the_Dropout`)";
     refused(segment(graph(nodes, vec![], &["x"], &["y"])), ErrorKind::Config, text);
 }
 
 #[test]
 fn the_list_of_operators_is_rtens() {
-    for operator in super::operators::OPERATORS {
-        let graph = graph(vec![node(operator, &[], &["y"])], vec![], &[], &[]);
+    let microsoft = super::operators::MICROSOFT.iter().map(|operator| ("com.microsoft", operator));
+    for (domain, operator) in super::operators::OPERATORS.iter().map(|operator| ("", operator)).chain(microsoft) {
+        let node = NodeProto { domain: domain.to_owned(), ..node(operator, &[], &["y"]) };
+        let graph = graph(vec![node], vec![], &[], &[]);
         let model = ModelProto { ir_version: 8, graph: Some(graph), opset_import: vec![] };
         let loaded = rten::Model::load(model.encode_to_vec()).map_err(|error| error.to_string());
         assert!(loaded.is_ok() || !loaded.as_ref().is_err_and(|error| error.contains("not enabled")), "{operator}: {loaded:?}");
     }
-    assert!(has_operator("ai.onnx", "Conv") && !has_operator("com.microsoft", "Gelu") && !has_operator("", "Scan"));
+    assert!(has_operator("ai.onnx", "Conv") && has_operator("com.microsoft", "Gelu"));
+    assert!(!has_operator("com.microsoft", "Conv") && !has_operator("", "Scan") && !has_operator("", "BiasGelu"));
 }
 
 #[test]
@@ -182,6 +185,8 @@ fn variants_that_rten_computes_wrongly_are_refused() {
         (17, with(node("Resize", &["x"], &["y"]), text("mode", "cubic")), "mode cubic"),
         (17, with(node("Conv", &["x", "x"], &["y"]), text("auto_pad", "SAME_LOWER")), "SAME_LOWER"),
         (9, node("BatchNormalization", &["x", "x", "x", "x", "x"], &["y", "mean"]), "outputs of training"),
+        (17, node("GRU", &["x", "x", "x"], &["y"]), "linear_before_reset 0"),
+        (17, with(with(node("DFT", &["x", "x"], &["y"]), int("inverse", 1)), int("onesided", 1)), "half a spectrum to a length"),
         (17, node("LSTM", &["x", "x", "x", "", "x"], &["y"]), "sequence_lens"),
         (17, node("LSTM", &["x", "x", "x", "", "", "", "", "x"], &["y"]), "peepholes"),
         (17, node("QuantizeLinear", &["x", "x"], &["y"]), "does not name"),
@@ -222,6 +227,38 @@ fn what_would_end_the_process_is_refused_before_rten_sees_it() {
         ErrorKind::Config,
         "tensor `k`: the CPU computes int64 as int32, found",
     );
+}
+
+#[test]
+fn loops_that_do_not_end_are_refused() {
+    let truth = |name: &str| TensorProto { dims: vec![], data_type: 9, int32_data: vec![1], name: name.to_owned(), ..TensorProto::default() };
+    let number = |name: &str, value| TensorProto { dims: vec![], ..int64s(name, &[value]) };
+    let body = |nodes: Vec<NodeProto>, own: Vec<TensorProto>| AttributeProto {
+        name: "body".to_owned(),
+        g: Some(graph([nodes, vec![node("Exp", &["v"], &["w"])]].concat(), own, &["i", "c", "v"], &["d", "w"])),
+        ..AttributeProto::default()
+    };
+    let pass = || body(vec![node("Identity", &["c"], &["d"])], vec![]);
+    let always = || body(vec![with(node("Cast", &["yes"], &["d"]), int("to", 6))], vec![truth("yes")]);
+    let while_small = || body(vec![node("ReduceMax", &["v"], &["m"]), node("Less", &["m", "k"], &["d"])], vec![]);
+    let repeat = |inputs: &[&str], body| vec![with(node("Loop", inputs, &["y"]), body)];
+    let model = |nodes: Vec<NodeProto>| {
+        graph(nodes, vec![number("max", i64::MAX), number("few", 3), number("many", 1 << 30), truth("on"), floats("k", &[], &[2.0])], &["x"], &["y"])
+    };
+    for (inputs, body) in [(["max", "on", "x"], pass()), (["", "", "x"], pass()), (["max", "on", "x"], always()), (["", "on", "k"], always())] {
+        let text = "node `the_Loop` (Loop): expected one that ends, found no bound of its trips, and a condition that always holds";
+        refused(segment(model(repeat(&inputs, body))), ErrorKind::Limit, text);
+    }
+    for (trips, body) in [("many", pass()), ("max", while_small()), ("late", while_small())] {
+        let late = node("Add", &["few", "few"], &["late"]);
+        let nodes = [vec![late], repeat(&[trips, "on", "k"], body)].concat();
+        refused(segment(model(nodes)), ErrorKind::Limit, "found constants alone, which it may go over more than 1048576 times");
+    }
+    for (inputs, body) in
+        [(["few", "on", "x"], pass()), (["many", "on", "x"], while_small()), (["max", "on", "x"], while_small()), (["few", "on", "k"], always())]
+    {
+        segment(model(repeat(&inputs, body))).expect("a loop that ends");
+    }
 }
 
 #[test]

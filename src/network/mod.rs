@@ -265,6 +265,12 @@ impl Network {
         tables.min()
     }
 
+    /// Whether the node's initial state comes from outside the network, so that a [`State`](crate::State) can take its place.
+    pub(crate) fn carries(&self, node: &LstmNode) -> bool {
+        let outside = |name: &Option<String>| name.as_ref().is_none_or(|name| self.inputs.iter().any(|port| port.name == *name));
+        outside(&node.h_0) && outside(&node.c_0)
+    }
+
     /// The input called `name`, or an error that lists the inputs there are.
     pub(crate) fn input(&self, name: &str) -> Result<&Port> {
         self.inputs.iter().find(|port| port.name == name).ok_or_else(|| {

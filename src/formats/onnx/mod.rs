@@ -4,7 +4,8 @@
 //! defines, [`graph`] makes names unique and orders nodes, [`widen`] leaves `float32` as the only kind of float that is narrower than `float64`,
 //! [`rewrite`] and [`quantised`] say in the specification's operators what ONNX Runtime says in its own, [`simplify`] folds what is known, [`cell`]
 //! finds LSTMs that are written as elementary operators, and [`cut`] turns what is left into the steps of a [`Network`]: LSTMs ([`node`], [`lstm`],
-//! joined by [`stack`]), layers around them ([`dense`]), small operators ([`operator`]), and segments for the CPU ([`segment`]).
+//! joined by [`stack`]), layers around them ([`dense`]), small operators ([`operator`]), and segments for the CPU
+//! ([`segment`], whose operators [`lower`] makes of others where that is needed).
 
 mod attribute;
 mod cell;
@@ -15,6 +16,7 @@ mod external;
 mod facts;
 mod functions;
 mod graph;
+mod lower;
 mod lstm;
 mod node;
 mod operator;
@@ -129,7 +131,7 @@ pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result
 fn check_operators(block: &Block) -> Result<()> {
     let mut nodes = Vec::new();
     block.each(&mut |node| {
-        if node.branches.is_none() && !node.is("LSTM") {
+        if node.branches.is_none() && !node.is("LSTM") && !lower::knows(&node.proto.domain, &node.proto.op_type) {
             nodes.push((node.proto.domain.as_str(), node.proto.op_type.as_str(), node.proto.name.as_str()));
         }
     });

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::constants::Constants;
-use super::graph::{Block, Node};
+use super::graph::{Block, Node, is_onnx};
+use super::lower;
 use super::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto};
 use crate::error::Result;
 use crate::host::Segment;
@@ -17,6 +18,13 @@ use crate::tensor::ElementType;
 pub(super) struct Imports {
     pub(super) ir_version: i64,
     pub(super) opsets: Vec<OperatorSetIdProto>,
+}
+
+impl Imports {
+    /// The version of the specification's operators.
+    fn opset(&self) -> i64 {
+        self.opsets.iter().filter(|set| is_onnx(&set.domain)).map(|set| set.version).max().unwrap_or_default()
+    }
 }
 
 /// Multiplications and additions that each element takes of the tensors that matrix products and convolutions with constant weights make.
@@ -61,7 +69,7 @@ pub(super) fn host_node(
     let initializer = initializer.collect::<Result<Vec<_>>>()?;
     let info = |name: &String| ValueInfoProto { name: name.clone(), value_type: None };
     let num_parameters = read.iter().filter_map(|name| constants.num_floats(name)).sum();
-    let graph = GraphProto {
+    let mut graph = GraphProto {
         name: name.clone(),
         input: inputs.iter().map(info).collect(),
         output: outputs.iter().map(info).collect(),
@@ -69,6 +77,7 @@ pub(super) fn host_node(
         node: nodes.into_iter().map(whole).collect(),
         ..GraphProto::default()
     };
+    lower::graph(&mut graph, imports.opset(), types)?;
     let model = ModelProto { ir_version: imports.ir_version, opset_import: imports.opsets.clone(), graph: Some(graph), ..ModelProto::default() };
     let typed = outputs.iter().map(|name| (name.clone(), types.get(name).copied())).collect();
     let segment = Segment::new(model.encode_to_vec(), inputs.clone(), typed)?;

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, s};
 
-use super::super::constants::Constants;
-use super::super::facts::Dim;
-use super::super::graph::Node;
-use super::super::proto::{AttributeKind, AttributeProto, NodeProto};
 use super::find::{Cell, rows};
 use super::follow::Forms;
 use super::form::{Form, Part, Place, Source};
 use crate::error::Result;
+use crate::formats::onnx::constants::Constants;
+use crate::formats::onnx::facts::Dim;
+use crate::formats::onnx::graph::Node;
+use crate::formats::onnx::proto::{AttributeKind, AttributeProto, NodeProto};
 use crate::network::Activation;
 use crate::tensor::Tensor;
 
@@ -118,7 +118,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    /// The `LSTM` node of a cell, with these weights; the names of Y, Y_h and Y_c come back.
+    /// The `LSTM` node of a cell, with these weights; the names of `Y`, `Y_h` and `Y_c` come back.
     pub(super) fn lstm(&mut self, cell: &Cell, weights: &WeightNames, reads: Reads, reverse: bool) -> [String; 3] {
         let outputs = ["Y", "Y_h", "Y_c"].map(|what| self.fresh(&cell.h, what));
         let [w, r, b] = weights.clone();

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::constants::Constants;
-use super::super::facts::Dim;
-use super::super::graph::Node;
 use super::follow::Forms;
 use super::form::{Form, Gate, Part, Source};
+use crate::formats::onnx::constants::Constants;
+use crate::formats::onnx::facts::Dim;
+use crate::formats::onnx::graph::Node;
 use crate::network::{Activation, CellActivations};
 
 /// Readers of one tensor that are looked at; more are no cell.
@@ -185,7 +185,7 @@ fn hidden_source(
     let has_axes = |source: &&Source| matches!(source, Source::Tensor(name) if axes.is_some() && forms.facts.axes(name, constants) == axes);
     let found = could_be().find(is_previous);
     let found = found.or_else(|| could_be().find(has_origin));
-    found.or_else(|| could_be().filter(has_axes).last()).or_else(|| could_be().last()).cloned()
+    found.or_else(|| could_be().rfind(has_axes)).or_else(|| could_be().next_back()).cloned()
 }
 
 /// The sizes of all axes but the last.

@@ -57,7 +57,7 @@ pub(super) struct Form {
 impl Form {
     pub(super) fn plus(&self, other: &Self) -> Option<Self> {
         let parts = [self.parts.as_slice(), &other.parts].concat();
-        (self.width == other.width && parts.len() <= MAX_PARTS).then(|| Self { parts, offset: self.offset + other.offset, width: self.width })
+        (self.width == other.width && parts.len() <= MAX_PARTS).then_some(Self { parts, offset: self.offset + other.offset, width: self.width })
     }
 
     pub(super) fn times(&self, factor: f32) -> Self {
@@ -68,7 +68,7 @@ impl Form {
     pub(super) fn columns(&self, first: usize, width: usize) -> Option<Self> {
         let fits = width > 0 && first.checked_add(width)? <= self.width;
         let parts = self.parts.iter().map(|part| Part { first_output: part.first_output + first, ..part.clone() }).collect();
-        fits.then(|| Self { parts, offset: self.offset, width })
+        fits.then_some(Self { parts, offset: self.offset, width })
     }
 }
 
