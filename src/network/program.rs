@@ -92,11 +92,14 @@ pub(crate) struct Nodes<'a> {
 impl Program {
     /// The program of `steps`, which are in order, with the tensors that each has no later use for.
     pub(crate) fn new(steps: Vec<Step>, outputs: Vec<String>, nodes: Nodes<'_>) -> Self {
+        // what comes from outside may be read there again
+        let made: BTreeSet<String> = steps.iter().flat_map(|step| step.names(nodes).1).map(str::to_owned).collect();
         let mut later: BTreeSet<String> = outputs.iter().cloned().collect();
         let mut done = Vec::with_capacity(steps.len());
         for step in steps.iter().rev() {
             let (reads, makes) = step.names(nodes);
-            let ends = reads.iter().chain(&makes).filter(|name| !later.contains(**name)).map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+            let ends = reads.iter().chain(&makes).filter(|name| made.contains(**name) && !later.contains(**name));
+            let ends: BTreeSet<String> = ends.map(|name| (*name).to_owned()).collect();
             later.extend(reads.iter().map(|name| (*name).to_owned()));
             done.push(ends.into_iter().collect());
         }
@@ -160,5 +163,28 @@ impl Step {
                 (reads, present(&node.outputs))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(input: &str, output: &str) -> Step {
+        let names = |name: &str| vec![name.to_owned()];
+        Step::Op(OpNode { name: String::new(), op: Op::Identity, inputs: names(input), outputs: names(output) })
+    }
+
+    #[test]
+    fn a_tensor_is_done_with_after_its_last_use_by_those_who_made_it() {
+        let nodes = Nodes { lstms: &[], dense: &[] };
+        let branch = |input: &str| Program::new(vec![op(input, "inner"), op("inner", "result")], vec!["result".to_owned()], nodes);
+        let branches = [branch("a"), branch("a")];
+        // the branch leaves `a`, which is not its own, to the program around it
+        assert_eq!(branches[0].done, [Vec::<String>::new(), vec!["inner".to_owned()]]);
+        let choice = Step::If(Box::new(IfNode { name: String::new(), condition: "x".to_owned(), branches, outputs: vec!["b".to_owned()] }));
+        let program = Program::new(vec![op("x", "a"), choice, op("a", "c"), op("b", "unread")], vec!["c".to_owned()], nodes);
+        let done: Vec<Vec<&str>> = program.done.iter().map(|names| names.iter().map(String::as_str).collect()).collect();
+        assert_eq!(done, [vec![], vec![], vec!["a"], vec!["b", "unread"]]);
     }
 }

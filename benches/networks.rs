@@ -1,0 +1,151 @@
+//! Whole networks of other projects on every device: `cargo bench --bench networks` (all rows, timed), `cargo test` (each once, to see that they run).
+//!
+//! Every row is compared with the float64 reference before it is timed. With `CELLGATE_ROUNDS` in the environment, each line `ROW CALLS` on stdin is
+//! answered with the milliseconds of so many calls, so that `benches/peers/networks.py` can time others in turn with it.
+
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Instant;
+
+use cellgate::compare::{Tolerance, compare};
+use cellgate::formats::npy;
+use cellgate::measure::Summary;
+use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, Outputs, Result, Session, Tensor, Tuning};
+use ndarray::{ArrayD, Axis, Dimension, IxDyn};
+
+/// What whole networks are held to, operators on the CPU included.
+const BOUND: Tolerance = Tolerance { atol: 1e-4, rtol: 1e-4 };
+
+/// A model of `tests/networks/models` at so many rows, and as many steps where these are its own to choose.
+struct Row {
+    name: &'static str,
+    model: &'static str,
+    batch: usize,
+    seq_len: Option<usize>,
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "silero-1", model: "silero-vad", batch: 1, seq_len: None },
+    Row { name: "silero-32", model: "silero-vad", batch: 32, seq_len: None },
+    Row { name: "silero-256", model: "silero-vad", batch: 256, seq_len: None },
+    Row { name: "byte-bilstm-64x200", model: "byte-bilstm", batch: 64, seq_len: Some(200) },
+];
+
+fn main() -> Result<()> {
+    let timed = std::env::args().any(|argument| argument == "--bench");
+    let mut engines = vec![Engine::new(DeviceChoice::Cpu)?];
+    for backend in [GraphicsBackend::Vulkan, GraphicsBackend::Metal, GraphicsBackend::Dx12, GraphicsBackend::Gl] {
+        let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
+        engines.extend(Engine::new(request).ok());
+    }
+    let wanted = std::env::var("CELLGATE_BENCH").unwrap_or_default();
+    engines.retain(|engine| engine.describe().to_string().contains(&wanted));
+    for engine in &engines {
+        if std::env::var_os("CELLGATE_ROUNDS").is_some() {
+            serve(engine)?;
+            continue;
+        }
+        println!("{}", engine.describe());
+        for row in ROWS.iter().filter(|row| timed || row.batch == 1) {
+            let mut case = Case::new(engine, row)?;
+            case.verify()?;
+            let times = case.times(if timed { 50 } else { 1 })?;
+            if let Some(summary) = Summary::of(&times) {
+                println!("  {:20} n {:3}  median {:8.3} ms  mad {:7.3}  min {:8.3}", row.name, times.len(), summary.median, summary.mad, summary.min);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers lines on stdin until there are no more.
+fn serve(engine: &Engine) -> Result<()> {
+    let mut cases = Vec::new();
+    for row in ROWS {
+        let mut case = Case::new(engine, row)?;
+        case.verify()?;
+        cases.push((row.name, case));
+    }
+    println!("ready {}", engine.describe());
+    for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
+        let mut words = line.split_whitespace();
+        let (name, calls) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()).unwrap_or(1));
+        if let Some((_, case)) = cases.iter_mut().find(|(row, _)| *row == name) {
+            let times: Vec<String> = case.times(calls)?.iter().map(|time| format!("{time:.6}")).collect();
+            println!("{}", times.join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// A row, ready to run.
+struct Case {
+    session: Session,
+    inputs: Vec<(String, Tensor)>,
+    outputs: Outputs,
+}
+
+impl Case {
+    fn new(engine: &Engine, row: &Row) -> Result<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/networks/models").join(row.model);
+        let network = Network::open(folder.join("model.onnx"))?;
+        let mut inputs = Vec::new();
+        for port in network.inputs() {
+            let tensor = npy::read(&folder.join(format!("in.{}.npy", port.name)))?;
+            let axis = port.axes.iter().position(|axis| axis.to_string() == "batch");
+            let steps = port.axes.iter().position(|axis| axis.to_string() == "length");
+            let tensor = axis.map_or(tensor.clone(), |axis| repeated(&tensor, axis, row.batch));
+            inputs.push((port.name.clone(), steps.zip(row.seq_len).map_or(tensor.clone(), |(axis, steps)| repeated(&tensor, axis, steps))));
+        }
+        // what is timed does not depend on what was measured on this machine before
+        let session = engine.session(&network, Options { tuning: Tuning::Model, ..Options::default() })?;
+        Ok(Self { session, inputs, outputs: Outputs::default() })
+    }
+
+    /// One call, compared with the reference.
+    fn verify(&mut self) -> Result<()> {
+        let given = self.inputs.iter().fold(Inputs::new(), |inputs, (name, tensor)| inputs.with(name.as_str(), tensor.view()));
+        let reference = Engine::new(DeviceChoice::Reference)?;
+        let expected = reference.session(self.session.network(), Options::default())?.run(&given)?;
+        let actual = self.session.run(&given)?;
+        for (name, expected) in expected.iter() {
+            let (Some(expected), Some(actual)) = (expected.as_f32(), actual.get(name).and_then(Tensor::as_f32)) else { continue };
+            let comparison = compare(actual.view(), expected.mapv(f64::from).view(), BOUND);
+            assert!(comparison.passed(), "output `{name}`: {comparison}");
+        }
+        Ok(())
+    }
+
+    /// Milliseconds of whole calls, tensors on the host before and after.
+    fn times(&mut self, calls: usize) -> Result<Vec<f64>> {
+        let given = self.inputs.iter().fold(Inputs::new(), |inputs, (name, tensor)| inputs.with(name.as_str(), tensor.view()));
+        let mut times = Vec::with_capacity(calls);
+        for _ in 0..calls {
+            let start = Instant::now();
+            self.session.run_into(&given, &mut self.outputs)?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
+    }
+}
+
+/// The tensor with its rows on `axis` over and over again, until there are `len`.
+fn repeated(tensor: &Tensor, axis: usize, len: usize) -> Tensor {
+    fn array<T: Clone>(array: &ArrayD<T>, axis: usize, len: usize) -> ArrayD<T> {
+        let rows = array.len_of(Axis(axis));
+        let mut shape = array.shape().to_vec();
+        shape[axis] = len;
+        let mut indices = vec![0; shape.len()];
+        ArrayD::from_shape_fn(IxDyn(&shape), |index| {
+            indices.copy_from_slice(index.slice());
+            indices[axis] %= rows;
+            array[IxDyn(&indices)].clone()
+        })
+    }
+    match tensor {
+        Tensor::F32(values) => array(values, axis, len).into(),
+        Tensor::U8(values) => array(values, axis, len).into(),
+        Tensor::I64(values) => array(values, axis, len).into(),
+        other => other.clone(),
+    }
+}
