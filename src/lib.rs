@@ -27,7 +27,8 @@
 //! | run again into the same arrays | [`Session::run_into`] |
 //! | carry the state from call to call, on the device | [`Session::state`], [`Session::run_with_state`] |
 //! | serve many sequences that come and go | [`Session::stream`], [`Session::into_stream`] |
-//! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`] |
+//! | make a network from weights at hand | [`Lstm::new`], [`Network::from_lstm`], [`Network::from_stages`] |
+//! | write a network as plain weights | [`Network::save_safetensors`] |
 //! | see what a call would do | [`Session::explain`] |
 //! | measure which schedule is the fastest | [`Session::tune`], [`Tuning`] |
 //! | compare results | [`compare`](mod@compare) |
@@ -61,12 +62,12 @@ pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation, Started};
 #[doc(hidden)]
 pub use error::one_line;
 pub use error::{Error, ErrorKind, Result};
-pub use formats::Reading;
+pub use formats::{Reading, Saved, SavedStage};
 pub use gpu::form::ScheduleName;
 pub use network::Precision;
 pub use network::{
     Activation, AxisSize, Branch, CellActivations, CellWeights, DenseStage, Direction, Embedding, GATES, Gate, LayerNormWeights, Layout, Linear,
-    Lstm, LstmConfig, Network, Part, PartKind, Port, RowFunction,
+    Lstm, LstmConfig, Network, Part, PartKind, Port, RowFunction, Stage,
 };
 pub use tensor::{ElementType, Inputs, Outputs, Tensor, TensorView};
 

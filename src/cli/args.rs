@@ -80,16 +80,25 @@ impl DeviceArgs {
 /// The model file, and what a safetensors file without metadata does not say.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
-    /// Model file: safetensors with the key names of torch.nn.LSTM, or ONNX
+    /// Model file: safetensors with the key names of a PyTorch module, or ONNX
     #[arg(value_name = "MODEL")]
     pub(super) path: PathBuf,
     /// Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`
     #[arg(long, value_name = "JSON", help_heading = "Model", long_help = CONFIG_HELP)]
     config: Option<String>,
-    /// The model's inputs have the batch axis first, for a safetensors file whose metadata has no key `lstm`
+    /// The model's inputs have the batch axis first, for a safetensors file whose metadata does not say it
     #[arg(long, help_heading = "Model")]
     batch_first: bool,
+    /// Of a safetensors file only the tensors whose names start so, such as `encoder.lstm.`: one of several LSTMs, or one without what is around it
+    #[arg(long, value_name = "PREFIX", help_heading = "Model")]
+    prefix: Option<String>,
+    /// The stages of the network, for a safetensors file whose metadata has no key `network`
+    #[arg(long, value_name = "JSON", help_heading = "Model", long_help = NETWORK_HELP)]
+    network: Option<String>,
 }
+
+const NETWORK_HELP: &str = r#"The stages of the network, for a safetensors file whose metadata has no key `network`, as JSON; names are those of the modules:
+'[{"embedding": "embedding"}, {"lstm": "lstm"}, {"linear": "fc", "function": "log_softmax"}]'"#;
 
 const CONFIG_HELP: &str = r#"Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`, as JSON:
 '{"input_size": 16, "hidden_size": 32, "num_layers": 2, "bidirectional": true}'"#;
@@ -109,29 +118,25 @@ impl ModelArgs {
         let path = self.path.display();
         let config = self.config.as_deref().map(cellgate::formats::parse_config).transpose().map_err(|error| format!("--config: {error}"))?;
         let bytes = fs::read(&self.path).map_err(|error| format!("{path}: cannot read: {error}"))?;
+        // the folder of a bare name is the current one
+        let folder = self.path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let reading = Reading { folder, prefix: self.prefix.as_deref(), network: self.network.as_deref(), counted, ..Reading::default() };
         if let Some((config, batch_first)) = config {
-            return Network::from_bytes_with(&bytes, &config, batch_first || self.batch_first).map_err(|error| {
+            let reading = Reading { config: Some((&config, batch_first || self.batch_first)), ..reading };
+            return Network::read(&bytes, reading).map_err(|error| {
                 let flag = if error.kind() == ErrorKind::Config { "--config: " } else { "" };
                 format!("{flag}{path}: {error}").into()
             });
         }
-        // the folder of a bare name is the current one
-        let folder = self.path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        let network = Network::read(&bytes, Reading { folder, counted, ..Reading::default() }).map_err(|error| format!("{path}: {error}"))?;
+        let network = Network::read(&bytes, reading).map_err(|error| format!("{path}: {error}"))?;
         if !self.batch_first {
             return Ok(network);
         }
-        let refused = |found: &str| {
-            Err(format!("--batch-first: expected a safetensors file whose metadata has no key `lstm` or agrees, found {found} ({path})").into())
-        };
-        // The shapes of the tensors say everything but the order of the input's axes.
-        match (network.format(), network.metadata("lstm"), network.lstms().next()) {
-            ("safetensors", stored, Some((_, Some(lstm)))) => match Network::from_bytes_with(&bytes, lstm.config(), true) {
-                Err(_) if stored.is_some() => refused("one whose `batch_first` is false"),
-                read => read.map_err(|error| format!("--batch-first: {path}: {error}").into()),
-            },
-            (format, ..) => refused(format),
+        if network.format() != "safetensors" {
+            let found = network.format();
+            return Err(format!("--batch-first: expected a safetensors file that does not say otherwise, found {found} ({path})").into());
         }
+        Network::read(&bytes, Reading { batch_first: true, ..reading }).map_err(|error| format!("--batch-first: {path}: {error}").into())
     }
 }
 

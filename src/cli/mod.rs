@@ -3,6 +3,7 @@
 //! Exit codes: 0 all is well, 1 a check failed, 2 an error, of which stderr says in one line what it was.
 
 mod args;
+mod convert;
 mod demo;
 mod devices;
 mod explain;
@@ -46,6 +47,7 @@ const EXAMPLES: &str = "Examples:
   cellgate inspect model.onnx
   cellgate run model.safetensors --input x.npy --out results
   cellgate verify model.onnx --device gpu
+  cellgate convert model.onnx model.safetensors
   cellgate demo";
 
 #[derive(Debug, Subcommand)]
@@ -55,6 +57,7 @@ enum Command {
     Run(run::Args),
     Verify(verify::Args),
     Explain(explain::Args),
+    Convert(convert::Args),
     Demo(demo::Args),
 }
 
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Demo(args) => demo::run(args),
     };
     match verdict {

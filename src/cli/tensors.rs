@@ -56,7 +56,7 @@ impl HostInputs {
         Ok(Self(inputs))
     }
 
-    /// Makes up every input that is not optional: numbers as from a standard normal distribution, and full lengths.
+    /// Makes up every input that is not optional: numbers as from a standard normal distribution, ids of all kinds, and full lengths.
     pub(super) fn generate(network: &Network, sizes: Sizes, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         // Run-time weights as large as inputs would saturate every gate; a fixed size along each axis tells them from sequences.
@@ -69,8 +69,8 @@ impl HostInputs {
                     let fan_in = if run_time_weights && fixed { shape.last().copied().unwrap_or(1).max(1) } else { 1 };
                     normal(&shape, fan_in, &mut random).into()
                 }
-                _ if port.element_type != ElementType::F32 && network.num_embeddings().is_some() && shape.len() > 1 => {
-                    ids(&shape, port.element_type, network.num_embeddings().unwrap_or(1), &mut random)
+                _ if port.element_type != ElementType::F32 && network.num_ids(&port.name).is_some() => {
+                    ids(&shape, port.element_type, network.num_ids(&port.name).unwrap_or(1), &mut random)
                 }
                 ElementType::I32 | ElementType::I64 => {
                     let len = i64::try_from(sizes.longest(network, port))?;

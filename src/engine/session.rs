@@ -19,7 +19,7 @@ use crate::gpu::Wait;
 use crate::gpu::form::Choice;
 use crate::gpu::plan::Cost;
 use crate::measure::CallProfile;
-use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Nodes, Weights};
+use crate::network::{Direction, Layout, LstmNode, LstmState, Network, Nodes, PartKind, Step, Weights};
 use crate::tensor::{Inputs, Outputs};
 
 /// A network on a device.
@@ -413,19 +413,19 @@ impl Session {
         Ok(outputs)
     }
 
-    /// The runner of a network of one LSTM, for a stream.
+    /// The runner of a network of one LSTM, for a stream, which would leave out without a word what is around it.
     pub(super) fn only_runner(&mut self) -> Result<(&mut Runner, Layout)> {
-        let [node] = &self.network.nodes[..] else {
-            return Err(Error::config(format!("a stream needs a network of one LSTM stack, found {}", self.network.nodes.len())));
+        let ([node], [Step::Lstm(_)]) = (&self.network.nodes[..], &self.network.program.steps[..]) else {
+            let (stacks, others) = (self.network.nodes.len(), self.network.parts().iter().filter(|part| part.kind != PartKind::Lstm).count());
+            return Err(Error::config(format!("a stream needs a network of one LSTM stack, found {stacks} and {others} other parts")));
         };
         let Some(runner) = self.nodes.first_mut().and_then(|node| node.runner.as_mut()) else {
             return Err(Error::config("a stream needs weights in the model, found weights given with each call"));
         };
-        let direction = runner.config().direction;
-        if direction != Direction::Forward {
-            return Err(Error::config(format!("a stream needs a forward LSTM, found {}", direction.name())));
+        match runner.config().direction {
+            Direction::Forward => Ok((runner, node.layout)),
+            other => Err(Error::config(format!("a stream needs a forward LSTM, found {}", other.name()))),
         }
-        Ok((runner, node.layout))
     }
 }
 

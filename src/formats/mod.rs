@@ -5,7 +5,7 @@ pub(crate) mod onnx;
 mod safetensors;
 pub(crate) mod temporary;
 
-pub use safetensors::parse_config;
+pub use safetensors::{Saved, SavedStage, parse_config};
 
 use std::path::Path;
 
@@ -27,29 +27,41 @@ pub struct Reading<'a> {
     pub folder: Option<&'a Path>,
     /// for a file that does not carry its own configuration: it, and whether inputs have the batch axis first
     pub config: Option<(&'a LstmConfig, bool)>,
+    /// of a safetensors file only the tensors whose names start so: one of several LSTMs, or one without what is around it
+    pub prefix: Option<&'a str>,
+    /// what the metadata key `network` of a safetensors file would say, for one that does not have it: its stages in order, as JSON
+    pub network: Option<&'a str>,
+    /// whether inputs have the batch axis first, for a safetensors file that does not say it
+    pub batch_first: bool,
     /// whether [`Session::trace`](crate::Session::trace) shall count the arithmetic of the parts on the CPU, too, for which these keep tensors that
     /// they could otherwise drop
     pub counted: bool,
 }
 
-/// Reads a model file of any format that this crate knows.
-pub(crate) fn open(path: &Path, config: Option<(&LstmConfig, bool)>) -> Result<Network> {
+/// Reads a model file of any format that this crate knows, its folder put into `reading`.
+pub(crate) fn open(path: &Path, reading: Reading<'_>) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
     // the folder of a bare name is the current one
     let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    read(&bytes, Reading { folder, config, ..Reading::default() }).map_err(|error| error.within(path.display()))
+    read(&bytes, &Reading { folder, ..reading }).map_err(|error| error.within(path.display()))
 }
 
 /// Reads the bytes of a model file, as [`open`] does.
-pub(crate) fn read(bytes: &[u8], reading: Reading<'_>) -> Result<Network> {
+pub(crate) fn read(bytes: &[u8], reading: &Reading<'_>) -> Result<Network> {
     if bytes.is_empty() {
         return Err(Error::format("expected a model, found an empty file"));
     }
     if safetensors::recognises(bytes) {
-        return safetensors::read(bytes, reading.config);
+        return safetensors::read(bytes, reading);
     }
     if reading.config.is_some() {
         return Err(Error::config("an LSTM configuration was given, but the file is not safetensors, the only format that can need one"));
+    }
+    for (what, given) in [("prefix", reading.prefix.is_some()), ("list of stages", reading.network.is_some()), ("order of axes", reading.batch_first)]
+    {
+        if given {
+            return Err(Error::config(format!("a {what} was given, but the file is not safetensors, the only format that can need one")));
+        }
     }
     onnx::read(bytes, reading.folder, reading.counted)
 }

@@ -2,8 +2,8 @@ use ndarray::{Array1, Array2, ArrayD, Axis, arr0, arr1, arr2, s};
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::proto::{AttributeProto, GraphProto, INT64, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::operators::{Missing, has_operator};
+use super::proto::{AttributeProto, GraphProto, INT64, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 use super::{Segment, missing_operators};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{ElementType, Tensor, TensorView};

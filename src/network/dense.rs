@@ -146,7 +146,7 @@ impl DenseStage {
         }
     }
 
-    /// How many numbers its weights hold.
+    /// How many numbers the weights hold.
     pub fn num_parameters(&self) -> usize {
         match self {
             Self::Embedding(embedding) => embedding.table.len(),

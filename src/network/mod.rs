@@ -9,6 +9,7 @@ pub(crate) mod op;
 mod parts;
 mod precision;
 mod program;
+mod stages;
 mod strided;
 mod weights;
 
@@ -26,6 +27,7 @@ pub use parts::{Branch, Part, PartKind};
 pub use precision::Precision;
 pub(crate) use precision::{int8_scales, to_int8};
 pub(crate) use program::{DenseNode, HostNode, IfNode, Nodes, OpNode, Program, Step};
+pub use stages::Stage;
 pub(crate) use strided::Strided;
 pub use weights::{CellWeights, LayerNormWeights, Lstm};
 
@@ -118,13 +120,13 @@ pub(crate) enum Weights {
 }
 
 impl Network {
-    /// Reads a model file: safetensors with PyTorch's key names, or ONNX. The content decides, not the file's name.
+    /// Reads a model file: safetensors with the key names of a PyTorch module, or ONNX. The content decides, not the file's name.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is neither,
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Config`](crate::ErrorKind::Config) where its tensors or operators do not make a network.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        formats::open(path.as_ref(), None)
+        formats::open(path.as_ref(), Reading::default())
     }
 
     /// As [`Network::open`], from the bytes of a file that is in memory already.
@@ -146,7 +148,7 @@ impl Network {
     /// # Errors
     /// As [`Network::open`].
     pub fn open_with(path: impl AsRef<Path>, config: &LstmConfig, batch_first: bool) -> Result<Self> {
-        formats::open(path.as_ref(), Some((config, batch_first)))
+        formats::open(path.as_ref(), Reading { config: Some((config, batch_first)), ..Reading::default() })
     }
 
     /// As [`Network::open_with`], from the bytes of a file that is in memory already.
@@ -162,56 +164,7 @@ impl Network {
     /// # Errors
     /// As [`Network::open`].
     pub fn read(bytes: &[u8], reading: Reading<'_>) -> Result<Self> {
-        formats::read(bytes, reading)
-    }
-
-    /// A network of one LSTM stack. Its inputs are `x` and, optionally, `h_0`, `c_0` and `sequence_lens`; its outputs `y`, `h_n`, `c_n`.
-    pub fn from_lstm(lstm: Lstm, batch_first: bool) -> Self {
-        let layout = if batch_first { Layout::BatchFirst } else { Layout::TimeFirst };
-        let config = lstm.config().clone();
-        let named = |name: &str| AxisSize::Named(name.to_owned());
-        let sequence = |size| {
-            let axes = if batch_first { ["batch", "seq_len"] } else { ["seq_len", "batch"] };
-            vec![named(axes[0]), named(axes[1]), AxisSize::Fixed(size)]
-        };
-        let state = |size| vec![AxisSize::Fixed(config.num_cells()), named("batch"), AxisSize::Fixed(size)];
-        let port = |name: &str, element_type, axes, optional| Port { name: name.to_owned(), element_type, axes, optional };
-        let notes = lstm.non_finite().into_iter().map(|tensor| format!("{tensor} holds NaN or infinity")).collect();
-        let name = |name: &str| Some(name.to_owned());
-        let nodes = vec![LstmNode {
-            name: "lstm".to_owned(),
-            merged: 1,
-            layout,
-            weights: Weights::Constant(Arc::new(lstm)),
-            x: "x".to_owned(),
-            sequence_lens: name("sequence_lens"),
-            h_0: name("h_0"),
-            c_0: name("c_0"),
-            y: name("y"),
-            h_n: name("h_n"),
-            c_n: name("c_n"),
-        }];
-        let made = ["y", "h_n", "c_n"].map(str::to_owned).to_vec();
-        Self {
-            format: "weights",
-            inputs: vec![
-                port("x", ElementType::F32, sequence(config.input_size), false),
-                port("h_0", ElementType::F32, state(config.out_size()), true),
-                port("c_0", ElementType::F32, state(config.hidden_size), true),
-                port("sequence_lens", ElementType::I64, vec![named("batch")], true),
-            ],
-            outputs: vec![
-                port("y", ElementType::F32, sequence(config.y_size()), false),
-                port("h_n", ElementType::F32, state(config.out_size()), false),
-                port("c_n", ElementType::F32, state(config.hidden_size), false),
-            ],
-            program: Program::new(vec![Step::Lstm(0)], made, Nodes { lstms: &nodes, dense: &[] }),
-            nodes,
-            dense: Vec::new(),
-            constants: BTreeMap::new(),
-            notes,
-            metadata: BTreeMap::new(),
-        }
+        formats::read(bytes, &reading)
     }
 
     /// What kind of file the network came from.
@@ -254,15 +207,6 @@ impl Network {
         });
         let lstms = self.lstms().filter_map(|(_, lstm)| lstm).map(|lstm| lstm.config().num_parameters());
         lstms.chain(self.dense.iter().map(|node| node.stage.num_parameters())).sum::<usize>() + on_host
-    }
-
-    /// How many vectors the smallest table of the network has, if it has any.
-    pub fn num_embeddings(&self) -> Option<usize> {
-        let tables = self.dense.iter().filter_map(|node| match &*node.stage {
-            DenseStage::Embedding(embedding) => Some(embedding.num_embeddings()),
-            DenseStage::Linear(..) | DenseStage::Function(_) => None,
-        });
-        tables.min()
     }
 
     /// Whether the node's initial state comes from outside the network, so that a [`State`](crate::State) can take its place.

@@ -38,7 +38,7 @@ fn weight(name: &str, axes: &[u64], values: &[f32]) -> Vec<u8> {
 }
 
 /// A model with one LSTM node over `X`, `W`, `R`; `parts` are the initializers and inputs of the graph.
-fn model(output: &str, parts: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn model(output: &str, parts: &[Vec<u8>]) -> Vec<u8> {
     // AttributeProto: name, i, type = INT
     let hidden_size = [bytes(1, b"hidden_size"), number(3, HIDDEN as u64), vec![0xA0, 0x01, 0x02]].concat();
     let inputs = ["X", "W", "R"].map(|name| bytes(1, name.as_bytes())).concat();
@@ -47,7 +47,7 @@ fn model(output: &str, parts: &[Vec<u8>]) -> Vec<u8> {
     [number(1, 8), bytes(7, &graph), bytes(8, &number(2, 14))].concat()
 }
 
-fn onnx_weights() -> [Vec<u8>; 2] {
+pub(super) fn onnx_weights() -> [Vec<u8>; 2] {
     let (input, hidden) = (INPUT as u64, HIDDEN as u64);
     [
         bytes(5, &weight("W", &[1, 4 * hidden, input], &numbers(16 * INPUT, 0.5))),
@@ -55,7 +55,7 @@ fn onnx_weights() -> [Vec<u8>; 2] {
     ]
 }
 
-fn onnx_x() -> Vec<u8> {
+pub(super) fn onnx_x() -> Vec<u8> {
     bytes(11, &port("X", &[None, None, Some(INPUT as u64)]))
 }
 

@@ -210,6 +210,27 @@ VARIANT = {
     ),
 }
 
+# A module of PyTorch with layers around its LSTM; name: (what it exercises, sizes and options of the stack, options of the call). The stack's I
+# is what the embedding makes. Beyond the call of a stack: `ids` (vectors of the embedding), `linears` (features and function of each layer),
+# `metadata` (whether the file says how the stages are joined; otherwise that has to be inferred), `root` (what all names start with).
+MODULE = {
+    "module-2-layers-log-softmax": (
+        "embedding, two layers, linear, log_softmax",
+        dict(T=6, N=3, I=5, H=33, num_layers=2),
+        dict(ids=11, linears=[(7, "log_softmax")], metadata=True),
+    ),
+    "module-bidirectional-batch-first": (
+        "embedding, both directions, two linear layers, batch first, lengths and states",
+        dict(T=5, N=4, I=4, H=5, bidirectional=True, batch_first=True),
+        dict(ids=9, linears=[(6, "relu"), (3, "none")], metadata=True, lens=[5, 1, 4, 2], states=True),
+    ),
+    "module-inferred": (
+        "an embedding, an LSTM and a linear layer, of which no metadata says so",
+        dict(T=4, N=2, I=3, H=5),
+        dict(ids=6, linears=[(4, "none")], root="module."),
+    ),
+}
+
 # two nodes in one graph; name: (sizes and options of the first, options of the call)
 ENCODER_DECODER = {
     "encoder-decoder": (dict(T=5, N=2, I=3, H=33), {}),

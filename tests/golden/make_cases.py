@@ -7,7 +7,7 @@
 A case is a folder with `model.safetensors` or `model.onnx`, `in.NAME.npy`, `out.NAME.npy` and `case.json`. The values are
 computed in float64 and stored as float32. Who vouches for them is the first part of the name:
 
-torch-*    PyTorch; `judge.py` agrees within 1e-10.
+torch-*    PyTorch; `judge.py` agrees within 1e-10 on the LSTM.
 onnx-*     `judge.py`; ONNX Runtime's CPU provider agrees within 1e-5 (it computes in float32).
 variant-*  `judge.py` alone: what no engine at hand has.
 
@@ -16,6 +16,7 @@ that JSON may hold: `direction` ("forward", "reverse", "bidirectional"), `peepho
 `proj_clip` (numbers), `layer_norm` (epsilon), `activations` (one list a direction, or one for both, of [gate, candidate, output];
 each a name or {"name", "alpha", "beta"}). The tensors that go with them: `weight_peephole_l{k}` [3, H] (rows i, f, o),
 `gamma_ih_l{k}`, `gamma_hh_l{k}` [4H], `gamma_c_l{k}`, `beta_c_l{k}` [H]; `_reverse` follows for direction 1 of a bidirectional stack.
+The state dict of a module, torch-module-*, has the list of its stages in the key `network`, or no metadata at all.
 
 Every case must also be able to fail: each option it sets is taken away in turn, and the outputs must change. And it must be
 fair: the judge in float32 has to stay close to the judge in float64 (`float32_error` in case.json).
@@ -33,7 +34,7 @@ import onnx
 import onnxruntime
 import safetensors.numpy
 import torch
-from cases import ENCODER_DECODER, ONNX, TORCH, VARIANT
+from cases import ENCODER_DECODER, MODULE, ONNX, TORCH, VARIANT
 from onnx import helper, numpy_helper
 
 JUDGES_AGREE = 1e-10  # judge.py and PyTorch, both in float64
@@ -149,6 +150,51 @@ def safetensors_case(folder, name, about, sizes, call, plain):
     if config["batch_first"]:
         inputs["x"], outputs["y"] = inputs["x"].swapaxes(0, 1), outputs["y"].swapaxes(0, 1)
     (folder / "model.safetensors").write_bytes(safetensors.numpy.save(weights, metadata={"lstm": json.dumps(config)}))
+    write(folder, inputs, outputs, {"about": about, "judge": judged_by, "T": steps, "N": rows, **config, **call, **numbers})
+
+
+FUNCTIONS = {"none": lambda v: v, "relu": torch.relu, "log_softmax": lambda v: torch.log_softmax(v, -1)}
+
+
+@torch.no_grad()
+def module_case(folder, name, about, sizes, call):
+    """The state dict of a module: an embedding, an LSTM, linear layers. PyTorch's float64 is the judge; judge.py of the LSTM in it."""
+    rng = rng_of(name)
+    steps, rows, config = config_of(sizes)
+    inputs = random_inputs(rng, steps, rows, config, call)
+    ids = rng.integers(0, call["ids"], (steps, rows))
+    ids[0, :2] = 0, call["ids"] - 1
+    weights = random_weights(rng, config, 1.0)
+    normal = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+    state = {"embedding.weight": normal(call["ids"], config["input_size"])} | {"lstm." + key: value for key, value in weights.items()}
+    stages = [{"embedding": "embedding"}, {"lstm": "lstm", "config": config}]
+    features = len(judge.directions(config)) * config["hidden_size"]
+    linears = []
+    for number, (size, function) in enumerate(call["linears"]):
+        path = "fc" if len(call["linears"]) == 1 else f"classifier.{2 * number}"
+        state |= {path + ".weight": normal(size, features) / np.float32(np.sqrt(features)), path + ".bias": normal(size)}
+        stages.append({"linear": path, "function": function})
+        linears.append((path, function))
+        features = size
+    values, numbers = judged(name, config, weights, inputs | {"x": state["embedding.weight"][ids]})
+
+    double = {key: torch.from_numpy(value).double() for key, value in state.items()}
+    x = torch.nn.functional.embedding(torch.from_numpy(ids), double["embedding.weight"])
+    y, h_n, c_n = pytorch(config, weights, inputs | {"x": x.numpy().astype(np.float32)})
+    gap = difference(values, (y, h_n, c_n))
+    assert gap < JUDGES_AGREE, f"{name}: PyTorch and judge.py differ by {gap:.1e}"
+    y = torch.from_numpy(y)
+    for path, function in linears:
+        without = y = torch.nn.functional.linear(y, double[path + ".weight"], double[path + ".bias"])
+        y = FUNCTIONS[function](y)
+        assert function == "none" or difference([without.numpy()], [y.numpy()]) > OPTION_BITES, f"{name}: {function} changes nothing"
+    inputs, outputs = inputs | {"x": ids}, {"y": y.numpy(), "h_n": h_n, "c_n": c_n}
+    if config["batch_first"]:
+        inputs["x"], outputs["y"] = inputs["x"].swapaxes(0, 1), outputs["y"].swapaxes(0, 1)
+    metadata = {"network": json.dumps(stages)} if call.get("metadata") else None
+    root = call.get("root", "")
+    (folder / "model.safetensors").write_bytes(safetensors.numpy.save({root + key: value for key, value in state.items()}, metadata=metadata))
+    judged_by = f"torch {torch.__version__}, float64; judge.py agrees on the LSTM within {JUDGES_AGREE:.0e}"
     write(folder, inputs, outputs, {"about": about, "judge": judged_by, "T": steps, "N": rows, **config, **call, **numbers})
 
 
@@ -317,6 +363,8 @@ def main():
 
     for name, (about, sizes, call) in TORCH.items():
         safetensors_case(*new("torch-" + name), about, sizes, call, plain=True)
+    for name, (about, sizes, call) in MODULE.items():
+        module_case(*new("torch-" + name), about, sizes, call)
     for name, (about, sizes, call) in ONNX.items():
         onnx_case(*new("onnx-" + name), about, sizes, call)
     for name, (sizes, call) in ENCODER_DECODER.items():

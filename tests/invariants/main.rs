@@ -2,6 +2,7 @@
 //! within their ranges. On the CPU and on every adapter.
 
 mod activations;
+mod chains;
 #[path = "../common/mod.rs"]
 mod common;
 mod ranges;
@@ -20,7 +21,8 @@ fn main() {
     let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
     devices.extend(gpus_by_schedule());
-    let tests: Vec<(String, Test)> = [rows::tests(), time::tests(), ranges::tests(), activations::tests(), shaders::tests()].concat();
+    let tests: Vec<(String, Test)> =
+        [rows::tests(), time::tests(), ranges::tests(), activations::tests(), chains::tests(), shaders::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();
     for device in &devices {
         trials.extend(tests.iter().map(|(name, test)| trial(device, name, *test)));

@@ -19,19 +19,24 @@ const IGNORED: [&str; 3] = ["dropout", "device", "dtype"];
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the text is not JSON, or a key is missing, unknown, or of the wrong type or value.
 pub fn parse_config(json: &str) -> Result<(LstmConfig, bool)> {
-    parse(json).map_err(|error| error.within("configuration"))
+    let (config, batch_first) = parse(json).map_err(|error| error.within("configuration"))?;
+    Ok((config, batch_first.unwrap_or(false)))
 }
 
-/// As [`parse_config`], without a subject in front of the errors.
-pub(super) fn parse(json: &str) -> Result<(LstmConfig, bool)> {
-    let value: Value = serde_json::from_str(json).map_err(|error| Error::config(format!("not JSON: {error}")).with_source(error))?;
+/// As [`parse_config`], without a subject in front of the errors, and with `None` where the order of axes is not said.
+pub(super) fn parse(json: &str) -> Result<(LstmConfig, Option<bool>)> {
+    from_value(serde_json::from_str(json).map_err(|error| Error::config(format!("not JSON: {error}")).with_source(error))?)
+}
+
+/// As [`parse`], of JSON that is taken apart already.
+pub(super) fn from_value(value: Value) -> Result<(LstmConfig, Option<bool>)> {
     let Value::Object(mut object) = value else {
         return Err(Error::config(r#"expected a JSON object such as {"input_size": 16, "hidden_size": 32}"#));
     };
     let mut config = LstmConfig::new(required(&mut object, "input_size")?, required(&mut object, "hidden_size")?);
     config.num_layers = take(&mut object, "num_layers")?.unwrap_or(1);
     config.bias = take(&mut object, "bias")?.unwrap_or(true);
-    let batch_first = take(&mut object, "batch_first")?.unwrap_or(false);
+    let batch_first = take(&mut object, "batch_first")?;
     config.direction = direction(&mut object)?;
     config.proj_size = take(&mut object, "proj_size")?.filter(|&size: &usize| size != 0);
     config.peepholes = take(&mut object, "peepholes")?.unwrap_or(false);
@@ -46,12 +51,74 @@ pub(super) fn parse(json: &str) -> Result<(LstmConfig, bool)> {
     for key in IGNORED {
         object.remove(key);
     }
-    if !object.is_empty() {
-        let keys: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
-        return Err(Error::config(format!("unknown key {}", keys.join(", "))));
-    }
+    no_more(&object)?;
     config.validate()?;
     Ok((config, batch_first))
+}
+
+/// Checks that no key is left that nobody took.
+pub(super) fn no_more(object: &Map<String, Value>) -> Result<()> {
+    if object.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<_> = object.keys().map(|key| format!("`{key}`")).collect();
+    Err(Error::config(format!("unknown key {}", keys.join(", "))))
+}
+
+/// The configuration as [`from_value`] reads it: the arguments of `torch.nn.LSTM`, and beyond them what is set.
+pub(super) fn to_value(config: &LstmConfig, batch_first: bool) -> Value {
+    let mut object = Map::new();
+    let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
+    put("input_size", config.input_size.into());
+    put("hidden_size", config.hidden_size.into());
+    put("num_layers", config.num_layers.into());
+    put("bias", config.bias.into());
+    put("batch_first", batch_first.into());
+    put("bidirectional", (config.direction == Direction::Bidirectional).into());
+    put("proj_size", config.proj_size.unwrap_or(0).into());
+    if config.direction == Direction::Reverse {
+        put("direction", config.direction.name().into());
+    }
+    for (key, set) in [("peepholes", config.peepholes), ("input_forget", config.input_forget)] {
+        if set {
+            put(key, set.into());
+        }
+    }
+    let bounds = [("layer_norm", config.layer_norm), ("clip", config.clip), ("cell_clip", config.cell_clip), ("proj_clip", config.proj_clip)];
+    for (key, value) in bounds {
+        if let Some(value) = value {
+            put(key, number(value));
+        }
+    }
+    let used = &config.activations[..config.num_directions()];
+    if used.iter().any(|functions| *functions != CellActivations::default()) {
+        let list = |functions: &CellActivations| Value::from([functions.gate, functions.candidate, functions.output].map(activation_value).to_vec());
+        put("activations", used.iter().map(list).collect());
+    }
+    Value::Object(object)
+}
+
+/// An activation as [`ActivationEntry`] reads it.
+pub(super) fn activation_value(activation: Activation) -> Value {
+    let (alpha, beta) = activation.parameters();
+    let (takes_alpha, takes_beta) = activation.takes();
+    if !takes_alpha && !takes_beta {
+        return activation.name().into();
+    }
+    let mut object = Map::from_iter([("name".to_owned(), Value::from(activation.name()))]);
+    for (key, value, taken) in [("alpha", alpha, takes_alpha), ("beta", beta, takes_beta)] {
+        if taken {
+            object.insert(key.to_owned(), number(value));
+        }
+    }
+    Value::Object(object)
+}
+
+/// A number that is read as the same bits: the shortest text that is, or all its digits.
+fn number(value: f32) -> Value {
+    let short: Option<Value> = serde_json::from_str(&value.to_string()).ok();
+    let same = |text: &Value| serde_json::from_value(text.clone()).is_ok_and(|read: f32| read.to_bits() == value.to_bits());
+    short.filter(same).unwrap_or_else(|| f64::from(value).into())
 }
 
 /// Names of the fields in which two configurations differ.
@@ -78,7 +145,7 @@ pub(super) fn differences(a: (&LstmConfig, bool), b: (&LstmConfig, bool)) -> Vec
 }
 
 /// Takes the value of `key` out; null counts as absent.
-fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
+pub(super) fn take<T: DeserializeOwned>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>> {
     let Some(value) = object.remove(key) else { return Ok(None) };
     serde_json::from_value(value).map_err(|error| Error::config(format!("`{key}`: {}", plain(&error.to_string()))).with_source(error))
 }
@@ -116,31 +183,45 @@ fn direction(object: &mut Map<String, Value>) -> Result<Direction> {
 /// An activation by name alone, or by name and parameters.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a name or {\"name\", \"alpha\", \"beta\"}")]
-enum ActivationEntry {
+pub(super) enum ActivationEntry {
     Name(String),
     Full(ActivationParameters),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ActivationParameters {
+pub(super) struct ActivationParameters {
     name: String,
     alpha: Option<f32>,
     beta: Option<f32>,
 }
 
 impl ActivationEntry {
-    fn resolve(&self) -> Result<Activation> {
-        let (name, alpha, beta) = match self {
-            Self::Name(name) => (name, None, None),
-            Self::Full(full) => (&full.name, full.alpha, full.beta),
-        };
-        let activation = Activation::from_onnx(name)
-            .ok_or_else(|| Error::config(format!("`activations`: expected the name of an ONNX activation, found {name:?}")))?;
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Full(full) => &full.name,
+        }
+    }
+
+    /// Its alpha and beta, where they are said.
+    pub(super) fn parameters(&self) -> (Option<f32>, Option<f32>) {
+        match self {
+            Self::Name(_) => (None, None),
+            Self::Full(full) => (full.alpha, full.beta),
+        }
+    }
+
+    /// The activation, which ONNX calls `name`.
+    pub(super) fn resolve(&self, name: &str) -> Result<Activation> {
+        let (alpha, beta) = self.parameters();
+        let activation =
+            Activation::from_onnx(name).ok_or_else(|| Error::config(format!("expected the name of an ONNX activation, found {name:?}")))?;
         let (takes_alpha, takes_beta) = activation.takes();
         for (parameter, given, taken) in [("alpha", alpha, takes_alpha), ("beta", beta, takes_beta)] {
             if given.is_some() && !taken {
-                return Err(Error::config(format!("`activations`: {} takes no {parameter}, found one", activation.name())));
+                return Err(Error::config(format!("{} takes no {parameter}, found one", activation.name())));
             }
         }
         let (default_alpha, default_beta) = activation.parameters();
@@ -151,10 +232,15 @@ impl ActivationEntry {
 /// One list serves every direction, two lists a direction each.
 fn activations(lists: &[Vec<ActivationEntry>], num_directions: usize) -> Result<[CellActivations; 2]> {
     let cell = |list: &Vec<ActivationEntry>| match list.as_slice() {
-        [gate, candidate, output] => Ok(CellActivations { gate: gate.resolve()?, candidate: candidate.resolve()?, output: output.resolve()? }),
+        [gate, candidate, output] => {
+            let [gate, candidate, output] =
+                [gate, candidate, output].map(|entry| entry.resolve(entry.name()).map_err(|error| error.within("`activations`")));
+            Ok(CellActivations { gate: gate?, candidate: candidate?, output: output? })
+        }
         other => Err(Error::config(format!("`activations`: expected lists of gate, candidate and output, found a list of {}", other.len()))),
     };
     match lists {
+        [only] if num_directions == 1 => Ok([cell(only)?, CellActivations::default()]),
         [both] => Ok([cell(both)?; 2]),
         [forward, reverse] if num_directions == 2 => Ok([cell(forward)?, cell(reverse)?]),
         other => {

@@ -1,7 +1,8 @@
 //! What the names and shapes of the tensors say about the LSTM, where the file has no metadata.
 
+use super::file::File;
 use super::keys::{Key, Kind};
-use super::{File, list};
+use super::list;
 use crate::error::{Error, Result};
 use crate::network::{Direction, GATES, LstmConfig};
 
@@ -20,7 +21,7 @@ pub(super) fn infer(file: &File<'_>, prefix: &str) -> Result<LstmConfig> {
 fn sizes(file: &File<'_>, prefix: &str) -> Result<LstmConfig> {
     let [gates, input_size] = matrix(file, prefix, Kind::WeightIh, "[4*hidden_size, input_size]")?;
     let [hh_gates, out_size] = matrix(file, prefix, Kind::WeightHh, "[4*hidden_size, out_size]")?;
-    let keys = || file.tensors.keys().filter_map(|name| Key::parse(name));
+    let keys = || file.tensors.keys().filter_map(|name| Key::parse(name)).filter(|key| key.prefix == prefix);
     let has = |kinds: &[Kind]| keys().any(|key| kinds.contains(&key.kind));
     let mut config = LstmConfig::new(input_size, gates / GATES);
     if has(&[Kind::WeightHr]) {

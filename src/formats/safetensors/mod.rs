@@ -1,25 +1,42 @@
-//! Safetensors files with the key names of `torch.nn.LSTM`.
+//! Safetensors files with the key names of PyTorch modules: an LSTM alone, or with an embedding before and linear layers behind it.
+//!
+//! [`file`] takes a file apart, [`keys`] knows the names of an LSTM's tensors, [`infer`] its configuration from their shapes and [`config`] from JSON;
+//! [`chain`] is what the metadata says about a whole network, [`guess`] what names and shapes say without it. [`trace`] finds the chain that a network
+//! of any origin is, and [`write`] makes a file of it.
 
+mod chain;
 mod config;
+mod file;
+mod guess;
 mod infer;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ::safetensors::{Dtype, SafeTensorError, SafeTensors};
-use half::{bf16, f16};
-use ndarray::{ArrayD, Dimension, IxDyn};
-
-pub use config::parse_config;
-use keys::{Key, Kind};
-
+use self::chain::{Chain, Entry};
+pub use self::config::parse_config;
+use self::file::File;
+use self::keys::Key;
+pub use self::write::{Saved, SavedStage};
 use crate::error::{Error, Result};
-use crate::network::{CellWeights, LayerNormWeights, Lstm, LstmConfig, Network};
+use crate::formats::Reading;
+use crate::network::{DenseStage, LstmConfig, Network, RowFunction, Stage};
 
 /// How many names an error lists before it counts the rest.
 const MAX_LISTED: usize = 5;
+
+/// The metadata key for the configuration of the file's only LSTM, or of the one that a prefix has chosen.
+const LSTM: &str = "lstm";
+
+/// The metadata key for configurations of LSTMs that are not joined, by what their names start with.
+const LSTMS: &str = "lstms";
+
+/// The metadata key for the stages of a whole network.
+const NETWORK: &str = "network";
 
 /// Whether the file starts like safetensors: a length, then a JSON object. The length is not looked at, so that a file with a wrong one
 /// gets an error about safetensors.
@@ -28,213 +45,227 @@ pub(crate) fn recognises(bytes: &[u8]) -> bool {
     rest.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b'"' | b'}'))
 }
 
-/// Reads the file's one LSTM. Its configuration is that of the metadata key `lstm`, or `given` with the flag `batch_first`, or inferred.
-pub(crate) fn read(bytes: &[u8], given: Option<(&LstmConfig, bool)>) -> Result<Network> {
-    let file = File::parse(bytes)?;
-    let prefix = file.prefix()?;
+/// Reads the file's network: the stages that the metadata key `network` or `reading` names, or an LSTM and what is unmistakable around it.
+pub(crate) fn read(bytes: &[u8], reading: &Reading<'_>) -> Result<Network> {
+    let mut file = File::parse(bytes)?;
     let mut notes = Vec::new();
-    let (config, batch_first) = match (file.metadata.get("lstm"), given) {
-        (Some(json), given) => {
-            let stored = config::parse(json).map_err(|error| error.within("metadata `lstm`"))?;
-            if let Some(given) = given {
-                check_equal((&stored.0, stored.1), given)?;
-            }
-            stored
-        }
-        (None, Some((config, batch_first))) => {
-            config.validate()?;
-            (config.clone(), batch_first)
-        }
-        (None, None) => {
-            let config = infer::infer(&file, prefix)?;
-            notes.push(infer::note(&config));
-            (config, false)
-        }
-    };
-    if !prefix.is_empty() {
-        notes.push(format!("the names of the tensors start with `{prefix}`"));
+    if let Some(prefix) = reading.prefix {
+        notes.extend(file.keep(prefix)?);
     }
-    let lstm = file.lstm(prefix, config)?;
+    let stored = file
+        .metadata
+        .get(NETWORK)
+        .filter(|_| reading.prefix.is_none())
+        .map(|json| Chain::parse(json).map_err(|error| error.within("metadata `network`")));
+    let given = reading.network.map(|json| Chain::parse(json).map_err(|error| error.within("network")));
+    let mut network = match (stored.transpose()?, given.transpose()?) {
+        (Some(stored), Some(given)) if !agree(&stored, &given) => {
+            return Err(Error::config("network: expected the stages of the metadata key `network`, or none, found others"));
+        }
+        (Some(chain), _) | (None, Some(chain)) => described(&file, chain, reading, &mut notes)?,
+        (None, None) => inferred(&file, reading, &mut notes)?,
+    };
     notes.extend(file.conversions());
-    let mut network = Network::from_lstm(lstm, batch_first);
     network.format = "safetensors";
     network.notes.splice(0..0, notes);
     network.metadata = file.metadata;
     Ok(network)
 }
 
-/// A file taken apart: its tensors by name, and its metadata, of which the key `lstm` is the configuration.
-struct File<'a> {
-    tensors: BTreeMap<String, Stored<'a>>,
-    metadata: BTreeMap<String, String>,
-}
-
-/// A tensor as it lies in the file; the length of `data` is that of `dtype` and `shape`.
-struct Stored<'a> {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: &'a [u8],
-}
-
-impl<'a> File<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let (header_len, metadata) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| Error::format(format!("safetensors: {}", explain(&error, bytes))).with_source(error))?;
-        let data = &bytes[size_of::<u64>() + header_len..];
-        let entries = metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let stored = metadata.tensors().into_iter().map(|(name, info)| {
-            let (start, end) = info.data_offsets;
-            (name, Stored { dtype: info.dtype, shape: info.shape.clone(), data: &data[start..end] })
-        });
-        Ok(Self { tensors: stored.collect(), metadata: entries })
+/// The network of the stages that metadata or the caller names.
+fn described(file: &File<'_>, mut chain: Chain, reading: &Reading<'_>, notes: &mut Vec<String>) -> Result<Network> {
+    let root = root_of(file, &chain);
+    if !root.is_empty() {
+        notes.push(format!("the names of the tensors start with `{root}`"));
     }
-
-    /// What stands before the name of every tensor of the LSTM.
-    fn prefix(&self) -> Result<&str> {
-        let prefixes: BTreeSet<&str> = self.tensors.keys().filter_map(|name| Key::parse(name)).map(|key| key.prefix).collect();
-        let quoted = |names: &mut dyn Iterator<Item = &str>| list(names.map(|name| format!("`{name}`")), MAX_LISTED);
-        match (prefixes.first(), prefixes.len()) {
-            (Some(prefix), 1) => Ok(prefix),
-            (None, _) if self.tensors.is_empty() => Err(Error::config("tensors: expected those of torch.nn.LSTM, found none")),
-            (None, _) => {
-                let names = quoted(&mut self.tensors.keys().map(String::as_str));
-                Err(Error::config(format!("tensors: expected the names of torch.nn.LSTM, such as `weight_ih_l0`, found {names}")))
+    let num_stacks = chain.stages.iter().filter(|stage| matches!(stage, Entry::Lstm(..))).count();
+    if num_stacks != 1 && reading.config.is_some() {
+        return Err(Error::config(format!("configuration: expected none for a network of {num_stacks} LSTMs, whose stages have their own")));
+    }
+    for entry in &mut chain.stages {
+        let Entry::Lstm(path, config) = entry else { continue };
+        let prefix = prefix_of(root, path);
+        let alone = file.metadata.get(LSTM).filter(|_| num_stacks == 1);
+        let (found, said) = match config.take() {
+            Some(config) => {
+                if let Some((given, batch_first)) = reading.config {
+                    check_equal((&config, chain.batch_first.unwrap_or(batch_first)), (given, batch_first), NETWORK)?;
+                }
+                (config, None)
             }
-            (Some(_), count) => {
-                let prefixes = quoted(&mut prefixes.iter().copied());
-                Err(Error::config(format!("tensors: expected one LSTM, found {count}, whose names start with {prefixes}")))
-            }
-        }
-    }
-
-    /// The weights, after a look at what is missing, what is superfluous, and every shape.
-    fn lstm(&self, prefix: &str, config: LstmConfig) -> Result<Lstm> {
-        self.check_names(prefix, &config)?;
-        let dirs = config.num_directions();
-        let cells: Result<Vec<_>> = (0..config.num_cells()).map(|cell| self.cell(prefix, &config, cell / dirs, cell % dirs)).collect();
-        Lstm::new(config, cells?)
-    }
-
-    /// No work or memory goes into what the configuration claims beyond the tensors that are there.
-    fn check_names(&self, prefix: &str, config: &LstmConfig) -> Result<()> {
-        let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_in(config)).collect();
-        let belongs = |name: &String| Key::parse(name).is_some_and(|key| key.is_in(config));
-        let num_found = self.tensors.keys().filter(|name| belongs(name)).count();
-        let num_missing = kinds.len() * config.num_cells() - num_found;
-        if num_missing > 0 {
-            let dirs = config.num_directions();
-            let wanted = (0..config.num_cells()).flat_map(|cell| kinds.iter().map(move |&kind| Key::of(prefix, kind, cell / dirs, cell % dirs)));
-            let missing = wanted.filter(|key| !self.tensors.contains_key(&key.name())).map(|key| {
-                let (rule, shape) = key.kind.shape(config, key.layer);
-                format!("`{}` {rule} = {shape:?}", key.name())
-            });
-            let listed: Vec<_> = missing.take(MAX_LISTED.min(num_missing)).collect();
-            let rest = and_more(num_missing - listed.len());
-            return Err(Error::shape(format!("tensors: expected {}{rest}, found none such", listed.join(", "))));
-        }
-        let superfluous: Vec<_> = self.tensors.keys().filter(|name| !belongs(name)).collect();
-        if superfluous.is_empty() {
-            return Ok(());
-        }
-        let lstm_like = superfluous.iter().all(|name| Key::parse(name).is_some());
-        let rule = if lstm_like { "those of the configuration" } else { "those of one LSTM and no other layer" };
-        let names = list(superfluous.into_iter().map(|name| format!("`{name}`")), MAX_LISTED);
-        Err(Error::config(format!("tensors: expected {rule}, found also {names}")))
-    }
-
-    fn cell(&self, prefix: &str, config: &LstmConfig, layer: usize, dir: usize) -> Result<CellWeights> {
-        let tensor = |kind| self.tensor(&Key::of(prefix, kind, layer, dir), config);
-        let optional = |kind: Kind| if kind.is_in(config) { tensor(kind).map(Some) } else { Ok(None) };
-        let layer_norm = if config.layer_norm.is_some() {
-            Some(LayerNormWeights {
-                gamma_ih: axes(tensor(Kind::GammaIh)?),
-                gamma_hh: axes(tensor(Kind::GammaHh)?),
-                gamma_c: axes(tensor(Kind::GammaC)?),
-                beta_c: axes(tensor(Kind::BetaC)?),
-            })
-        } else {
-            None
+            None => configuration(file, &prefix, alone, reading, notes)?,
         };
-        Ok(CellWeights {
-            weight_ih: axes(tensor(Kind::WeightIh)?),
-            weight_hh: axes(tensor(Kind::WeightHh)?),
-            bias_ih: optional(Kind::BiasIh)?.map(axes),
-            bias_hh: optional(Kind::BiasHh)?.map(axes),
-            weight_hr: optional(Kind::WeightHr)?.map(axes),
-            peepholes: optional(Kind::Peephole)?.map(axes),
-            layer_norm,
-        })
-    }
-
-    /// The tensor as float32, in the shape that the configuration gives it.
-    fn tensor(&self, key: &Key<'_>, config: &LstmConfig) -> Result<ArrayD<f32>> {
-        let name = key.name();
-        let (rule, shape) = key.kind.shape(config, key.layer);
-        let stored = self.tensors.get(&name).ok_or_else(|| Error::shape(format!("tensor `{name}`: expected {rule} = {shape:?}, found none")))?;
-        if stored.shape != shape {
-            return Err(Error::shape(format!("tensor `{name}`: expected {rule} = {shape:?}, found {:?}", stored.shape)));
+        if let (Some(whole), Some(said)) = (chain.batch_first, said)
+            && whole != said
+        {
+            return Err(Error::config(format!(
+                "metadata: expected the same `batch_first` everywhere, found {whole} of the whole and {said} of `{path}`"
+            )));
         }
-        let values = float32(stored.dtype, stored.data)
-            .ok_or_else(|| Error::shape(format!("tensor `{name}`: expected F32, F16, BF16 or F64, found {}", stored.dtype)))?;
-        ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|error| Error::shape(format!("tensor `{name}`: {error}")).with_source(error))
+        chain.batch_first = chain.batch_first.or(said);
+        *config = Some(found);
     }
+    let batch_first = batch_first(chain.batch_first, reading, NETWORK)?;
+    let used: BTreeSet<String> = chain.stages.iter().filter_map(Entry::path).map(|path| prefix_of(root, path)).collect();
+    let is_used = |name: &str| match Key::parse(name) {
+        Some(key) => used.contains(key.prefix),
+        None => ["weight", "bias"].into_iter().any(|own| name.strip_suffix(own).is_some_and(|prefix| used.contains(prefix))),
+    };
+    let unused: Vec<&str> = file.tensors.keys().map(String::as_str).filter(|name| !is_used(name)).collect();
+    if !unused.is_empty() {
+        notes.push(format!("{} tensors belong to no stage and are left aside: {}", unused.len(), quoted(unused.iter().copied())));
+    }
+    build(file, chain, root, batch_first)
+}
 
-    /// A note for every type of element that was not float32 already.
-    fn conversions(&self) -> impl Iterator<Item = String> {
-        [(Dtype::F16, "widened"), (Dtype::BF16, "widened"), (Dtype::F64, "narrowed")].into_iter().filter_map(|(dtype, verb)| {
-            let count = self.tensors.values().filter(|stored| stored.dtype == dtype).count();
-            (count > 0).then(|| format!("{count} of {} tensors are {dtype}, {verb} to float32", self.tensors.len()))
-        })
+/// The network of an LSTM and what is unmistakable around it.
+fn inferred(file: &File<'_>, reading: &Reading<'_>, notes: &mut Vec<String>) -> Result<Network> {
+    let prefix = guess::only_lstm(file)?;
+    let listed = file.metadata.get(LSTMS).map(|json| listed(json, prefix)).transpose()?.flatten();
+    let alone = file.metadata.get(LSTM).or(listed.as_ref());
+    let (config, said) = configuration(file, prefix, alone, reading, notes)?;
+    let batch_first = batch_first(said, reading, LSTM)?;
+    let ignored: Vec<&str> = file.tensors.keys().map(String::as_str).filter(|name| guess::is_nothing(name)).collect();
+    if !ignored.is_empty() {
+        notes.push(format!("{} tensors that results do not depend on are ignored: {}", ignored.len(), quoted(ignored.into_iter())));
+    }
+    if let Some(chain) = guess::around(file, prefix, &config)? {
+        notes.push(guess::note(file, &chain));
+        let root = file.root();
+        if !root.is_empty() {
+            notes.push(format!("the names of the tensors start with `{root}`"));
+        }
+        return build(file, chain, root, batch_first);
+    }
+    if !prefix.is_empty() {
+        notes.push(format!("the names of the tensors start with `{prefix}`"));
+    }
+    Ok(Network::from_lstm(file.lstm(prefix, config)?, batch_first))
+}
+
+/// The stages with their weights.
+fn build(file: &File<'_>, chain: Chain, root: &str, batch_first: bool) -> Result<Network> {
+    let mut stages: Vec<(String, Stage)> = Vec::new();
+    let mut names = BTreeSet::new();
+    for (place, entry) in chain.stages.into_iter().enumerate() {
+        let named = |path: &str, kind: &str| if path.is_empty() { kind.to_owned() } else { path.to_owned() };
+        // one that is there already must not take memory once more
+        let name = match &entry {
+            Entry::Embedding(path) => named(path, "embedding"),
+            Entry::Lstm(path, _) => named(path, "lstm"),
+            Entry::Linear(path, _) => named(path, "linear"),
+            Entry::Function(function) => function_name(*function, place),
+        };
+        if !names.insert(name.clone()) {
+            return Err(Error::config(format!("stage {place}: expected a name that no other stage has, found `{name}`")));
+        }
+        let stage = match entry {
+            Entry::Embedding(path) => Stage::Dense(file.embedding(&prefix_of(root, &path))?),
+            Entry::Linear(path, function) => Stage::Dense(file.linear(&prefix_of(root, &path), function)?),
+            Entry::Lstm(path, Some(config)) => Stage::Lstm(file.lstm(&prefix_of(root, &path), config)?),
+            Entry::Lstm(_, None) => unreachable!("every LSTM has got its configuration"),
+            Entry::Function(function) => Stage::Dense(DenseStage::Function(function)),
+        };
+        stages.push((name, stage));
+    }
+    Network::from_stages(stages, batch_first)
+}
+
+/// The name of a stage that has no tensors.
+fn function_name(function: RowFunction, place: usize) -> String {
+    let name = match function {
+        RowFunction::None => "none".to_owned(),
+        RowFunction::Activation(activation) => activation.name().to_owned(),
+        RowFunction::Softmax => "softmax".to_owned(),
+        RowFunction::LogSoftmax => "log_softmax".to_owned(),
+    };
+    format!("{name} of stage {place}")
+}
+
+/// Whether two lists of stages say the same; a configuration that one of them leaves out is no difference.
+fn agree(a: &Chain, b: &Chain) -> bool {
+    let same = |(a, b): (&Entry, &Entry)| match (a, b) {
+        (Entry::Lstm(a, Some(_)), Entry::Lstm(b, None)) | (Entry::Lstm(a, None), Entry::Lstm(b, Some(_))) => a == b,
+        (a, b) => a == b,
+    };
+    let same_axes = a.batch_first.is_none() || b.batch_first.is_none() || a.batch_first == b.batch_first;
+    same_axes && a.stages.len() == b.stages.len() && a.stages.iter().zip(&b.stages).all(same)
+}
+
+/// The configuration of the LSTM `prefix` and, where that is said, the order of axes: the metadata's `stored`, the caller's, or that of the shapes.
+fn configuration(
+    file: &File<'_>,
+    prefix: &str,
+    stored: Option<&String>,
+    reading: &Reading<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(LstmConfig, Option<bool>)> {
+    if let Some(json) = stored {
+        let (config, batch_first) = config::parse(json).map_err(|error| error.within("metadata `lstm`"))?;
+        let batch_first = batch_first.unwrap_or(false);
+        if let Some(given) = reading.config {
+            check_equal((&config, batch_first), given, LSTM)?;
+        }
+        return Ok((config, Some(batch_first)));
+    }
+    if let Some((config, batch_first)) = reading.config {
+        config.validate()?;
+        return Ok((config.clone(), Some(batch_first)));
+    }
+    let config = infer::infer(file, prefix)?;
+    notes.push(infer::note(&config));
+    Ok((config, None))
+}
+
+/// The entry for the LSTM `prefix` in the metadata key `lstms`.
+fn listed(json: &str, prefix: &str) -> Result<Option<String>> {
+    let wrong = |error: serde_json::Error| Error::config(format!("metadata `lstms`: not JSON: {error}")).with_source(error);
+    let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(json).map_err(wrong)?;
+    let path = prefix.strip_suffix(['.', '/']).unwrap_or(prefix);
+    Ok(all.get(path).or_else(|| all.get(prefix)).map(ToString::to_string))
+}
+
+/// The order of axes that the file says, or else the caller.
+fn batch_first(said: Option<bool>, reading: &Reading<'_>, key: &str) -> Result<bool> {
+    match said {
+        Some(false) if reading.batch_first && reading.config.is_none() => {
+            Err(Error::config(format!("metadata `{key}`: expected one that agrees, found one whose `batch_first` is false")))
+        }
+        Some(said) => Ok(said || reading.batch_first),
+        None => Ok(reading.batch_first),
     }
 }
 
-fn check_equal(stored: (&LstmConfig, bool), given: (&LstmConfig, bool)) -> Result<()> {
+/// What stands before the names of a module's tensors.
+fn prefix_of(root: &str, path: &str) -> String {
+    if path.is_empty() { root.to_owned() } else { format!("{root}{path}.") }
+}
+
+/// What stands before the paths of all modules: nothing, or what the names of all tensors have in common, such as `module.` of `DataParallel`.
+fn root_of<'f>(file: &'f File<'_>, chain: &Chain) -> &'f str {
+    let root = file.root();
+    let found = |root: &str| {
+        let mut paths = chain.stages.iter().filter_map(Entry::path);
+        paths.all(|path| file.tensors.range(prefix_of(root, path)..).next().is_some_and(|(name, _)| name.starts_with(&prefix_of(root, path))))
+    };
+    /// names are paths of modules, and no module lies deeper
+    const DEEPEST: usize = 32;
+    let dots = root.char_indices().filter(|(_, c)| matches!(c, '.' | '/')).map(|(place, _)| &root[..=place]).take(DEEPEST);
+    std::iter::once("").chain(dots).find(|root| found(root)).unwrap_or("")
+}
+
+fn check_equal(stored: (&LstmConfig, bool), given: (&LstmConfig, bool), key: &str) -> Result<()> {
     let differences = config::differences(stored, given);
     if differences.is_empty() {
         return Ok(());
     }
     let fields = differences.join(", ");
-    Err(Error::config(format!("configuration: expected that of the metadata key `lstm`, or none, found another {fields}")))
+    Err(Error::config(format!("configuration: expected that of the metadata key `{key}`, or none, found another {fields}")))
 }
 
-/// Only for a tensor whose shape [`File::tensor`] has checked.
-fn axes<D: Dimension>(tensor: ArrayD<f32>) -> ndarray::Array<f32, D> {
-    tensor.into_dimensionality().expect("the shape was checked against one with this many axes")
-}
-
-/// `None` where the type is not a float of at least 16 bits.
-#[expect(clippy::cast_possible_truncation, reason = "narrowing is what the function is for")]
-fn float32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
-    fn each<const BYTES: usize>(data: &[u8], value: impl Fn([u8; BYTES]) -> f32) -> Vec<f32> {
-        data.as_chunks::<BYTES>().0.iter().map(|&bytes| value(bytes)).collect()
-    }
-    Some(match dtype {
-        Dtype::F32 => each(data, f32::from_le_bytes),
-        Dtype::F16 => each(data, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Dtype::BF16 => each(data, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        Dtype::F64 => each(data, |bytes| f64::from_le_bytes(bytes) as f32),
-        _ => return None,
-    })
-}
-
-/// The crate's error in words that a user without its source understands.
-fn explain(error: &SafeTensorError, bytes: &[u8]) -> String {
-    let file_len = bytes.len();
-    let header_len = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
-    match error {
-        SafeTensorError::HeaderTooSmall => format!("header: expected at least 8 bytes, found {file_len}"),
-        SafeTensorError::HeaderTooLarge => format!("header: expected a length of at most 100000000 bytes, found {header_len}"),
-        SafeTensorError::InvalidHeaderLength => format!("header: expected a length within the file's {file_len} bytes, found {header_len}"),
-        SafeTensorError::InvalidHeader(cause) => format!("header: expected UTF-8: {cause}"),
-        SafeTensorError::InvalidHeaderDeserialization(cause) => format!("header: expected names, types, shapes and offsets as JSON: {cause}"),
-        SafeTensorError::InvalidOffset(name) => format!("tensor `{name}`: expected its data to start where the one before it ends"),
-        SafeTensorError::TensorInvalidInfo => "header: a tensor's offsets do not fit its shape and type".to_owned(),
-        SafeTensorError::ValidationOverflow => "header: a tensor's shape is larger than any file".to_owned(),
-        SafeTensorError::MetadataIncompleteBuffer => {
-            format!("data: expected the tensors to end where the file ends, at {file_len} bytes; it is cut off, or has more")
-        }
-        other => other.to_string(),
-    }
+/// Names in quotes, the first few.
+fn quoted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    list(names.map(|name| format!("`{name}`")), MAX_LISTED)
 }
 
 /// The first `limit` items with commas, and how many more there are.

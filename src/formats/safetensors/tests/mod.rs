@@ -1,11 +1,17 @@
+mod chains;
+mod tracing;
+mod writing;
+
 use std::collections::HashMap;
 
+use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
+use half::{bf16, f16};
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Direction, ErrorKind, Layout};
+use crate::{CellWeights, Direction, ErrorKind, LayerNormWeights, Layout, Lstm};
 
 /// Tensors for a file: name, type, shape, bytes.
 type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
@@ -67,10 +73,19 @@ fn entries(lstm: &Lstm, prefix: &str) -> Vec<Entry> {
     entries
 }
 
+/// What a file is, `given` the configuration of its LSTM.
+fn read(bytes: &[u8], given: Option<(&LstmConfig, bool)>) -> Result<Network> {
+    super::read(bytes, &Reading { config: given, ..Reading::default() })
+}
+
 fn file(entries: &[Entry], json: Option<&str>) -> Vec<u8> {
+    file_with(entries, &json.map(|json| ("lstm", json)).into_iter().collect::<Vec<_>>())
+}
+
+fn file_with(entries: &[Entry], metadata: &[(&str, &str)]) -> Vec<u8> {
     let views = entries.iter().map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-    let metadata = json.map(|json| HashMap::from([("lstm".to_owned(), json.to_owned())]));
-    ::safetensors::serialize(views, metadata).unwrap()
+    let metadata: HashMap<String, String> = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    ::safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata)).unwrap()
 }
 
 fn small() -> LstmConfig {
@@ -191,7 +206,7 @@ fn superfluous_tensors_are_listed() {
         &file(&all, None),
         None,
         ErrorKind::Config,
-        "no other layer, found also `fc0.weight`, `fc1.weight`, `fc2.weight`, `fc3.weight`, `fc4.weight` and 2 more",
+        "no other layer, found also `fc0.weight` [1], `fc1.weight` [1], `fc2.weight` [1], `fc3.weight` [1], `fc4.weight` [1] and 2 more",
     );
 }
 
