@@ -176,6 +176,8 @@ pub struct DeviceUsage {
     pub bind_groups_made: u64,
     /// pipelines made
     pub pipelines_made: u64,
+    /// how often something was brought from the device to the host
+    pub reads: u64,
 }
 
 /// A device and why it was chosen.

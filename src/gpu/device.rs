@@ -263,6 +263,7 @@ impl GpuDevice {
             allocated_bytes: self.device.generate_allocator_report().map(|report| report.total_allocated_bytes),
             bind_groups_made: count(&counters.bind_groups),
             pipelines_made: count(&counters.pipelines),
+            reads: count(&counters.reads),
         }
     }
 

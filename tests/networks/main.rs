@@ -6,6 +6,7 @@ mod case;
 #[path = "../common/mod.rs"]
 mod common;
 mod models;
+mod on_device;
 mod refused;
 mod shapes;
 mod speech;
@@ -28,6 +29,7 @@ fn main() {
             trials.push(trial(device, &format!("case/{}", case.name.clone()), move |engine| expected_outputs(engine, &name, &case)));
         }
         trials.extend(models::trials(device));
+        trials.extend(on_device::trials(device));
         trials.extend(shapes::trials(device));
         trials.extend(refused::trials(device));
         trials.extend(speech::trials(device));

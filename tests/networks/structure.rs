@@ -17,38 +17,24 @@ const MODELS: &[(&str, &[Sizes])] = &[
     ("silero-vad", &[(128, 128, 1, Forward), (128, 128, 1, Forward)]),
 ];
 
-/// Generated cases without an LSTM for the device: the cell is written out as products and functions, or stands in the body of a loop.
-const NO_LAYER: &[&str] = &[
-    "dynamo-cell-step-op20",
-    "dynamo-cell-unroll3-op18",
-    "keras-cell-rnn",
-    "keras-masking-seq",
-    "kerastorch-hard-sigmoid",
-    "kerastorch-masking",
-    "kerastorch-step",
-    "kerastorch-unroll",
-    "ort-cell-step-extended",
-    "tf2onnx-embedding-mask-pre",
-    "tf2onnx-hard-sigmoid",
-    "tf2onnx-lstm-batch1",
-    "tf2onnx-unroll",
-    "torch-cell-loop-op13",
-    "torch-cell-step-nobias-op17",
-    "torch-cell-unroll3-op11",
-    "torch-proj-loop-op17",
-];
+/// Generated cases without an LSTM for the device: the body of a loop with a mask, or with a projection.
+const NO_LAYER: &[&str] = &["keras-masking-seq", "tf2onnx-embedding-mask-pre", "torch-proj-loop-op17"];
 
 /// Generated cases of two layers, one behind the other or each in its place.
 const TWO_LAYERS: &[&str] = &[
     "dynamo-bilstm2-bf-op20",
     "dynamo-encdec-op18",
+    "half-if-data",
     "half-lm-io32",
+    "keras-cell-rnn",
     "keras-residual",
     "keras-seq2seq",
     "keras-stacked-bi",
     "onnx-if-shared",
     "onnx-local-function",
+    "ort-crnn-extended",
     "ort-lm-basic",
+    "quant-lm-s8",
     "tf2onnx-repeat-vector",
     "torch-bilstm2-bf-states-op18",
     "torch-crnn-op11",

@@ -88,7 +88,7 @@ impl Graph {
     }
 
     #[track_caller]
-    fn is_none(self, why: &str) {
+    fn has_none(self, why: &str) {
         let (bytes, saved) = self.network().to_safetensors(Precision::F32).unwrap();
         assert!(!saved.complete && saved.left_out[0].contains(why), "`{why}` in: {:?}", saved.left_out);
         assert!(super::super::read(&bytes, &Reading { prefix: Some(&saved.stages[0].name), ..Reading::default() }).is_ok());
@@ -110,7 +110,7 @@ fn what_exporters_put_between_stages_is_seen_through() {
     assert_eq!(saved.notes, ["input `input` is `x` in the file", "output `logits` is `y` in the file"]);
     let names: Vec<&str> = saved.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["LSTM_of_a", "LSTM_of_d", "fc.logits"]);
-    let again = super::read(&bytes, None).unwrap();
+    let again = read(&bytes, None).unwrap();
     assert_eq!(again.nodes[0].layout, Layout::BatchFirst);
     assert!(again.lstms().map(|(_, lstm)| lstm).eq(network.lstms().map(|(_, lstm)| lstm)));
     assert_eq!(again.dense[0].stage, network.dense[0].stage);
@@ -131,26 +131,26 @@ fn what_is_more_than_a_chain_says_why() {
         let ranges = Ranges { starts: vec![-1], ends: vec![i64::MAX], axes: Some(vec![1]), steps: None };
         graph.op(Op::Slice { ranges: Some(ranges) }, &["e"], "f")
     };
-    last_step(exported()).linear(7, 5, "f", "g").with_output("g").is_none("`fc/g` reads a part of what the stage before it makes, or other rows");
-    last_step(exported()).with_output("f").is_none("output `f` is a part of what the last stage makes");
-    exported().with_output("b").is_none("output `b` is not what the last stage makes");
+    last_step(exported()).linear(7, 5, "f", "g").with_output("g").has_none("`fc/g` reads a part of what the stage before it makes, or other rows");
+    last_step(exported()).with_output("f").has_none("output `f` is a part of what the last stage makes");
+    exported().with_output("b").has_none("output `b` is not what the last stage makes");
     exported()
         .linear(7, 5, "e", "g")
         .linear(7, 4, "c", "h")
         .with_output("g")
-        .is_none("`fc/h` reads something else than what the stage before it makes");
-    exported().linear(7, 5, "d.h_n", "g").with_output("g").is_none("`fc/g` reads a final state");
+        .has_none("`fc/h` reads something else than what the stage before it makes");
+    exported().linear(7, 5, "d.h_n", "g").with_output("g").has_none("`fc/g` reads a final state");
     exported()
         .lstm(&LstmConfig::new(5, 2), "e", "f")
         .with_output("f")
-        .is_none("`LSTM of f` reads its input in another order of axes, or a part of it");
+        .has_none("`LSTM of f` reads its input in another order of axes, or a part of it");
     exported()
         .op(Op::Binary(crate::network::op::Binary::Add), &["e", "e"], "f")
         .with_output("f")
-        .is_none("`node of f` (Add) is more than another view");
+        .has_none("`node of f` (Add) is more than another view");
     let one_row = Graph::new().constant("sizes", &[11, 7, 3]).op(Op::Reshape { allow_zero: false }, &["input", "sizes"], "x");
-    one_row.lstm(&LstmConfig::new(3, 2), "x", "y").with_output("y").is_none("`node of x` (Reshape) is more than another view");
+    one_row.lstm(&LstmConfig::new(3, 2), "x", "y").with_output("y").has_none("`node of x` (Reshape) is more than another view");
     let mut carried = exported();
     carried.network.nodes[1].h_0 = Some("a.h_n".to_owned());
-    carried.with_output("e").is_none("`LSTM of d` has an initial state that no input gives");
+    carried.with_output("e").has_none("`LSTM of d` has an initial state that no input gives");
 }
