@@ -1,7 +1,7 @@
 //! Tensors whose elements are known when a model is read: of the file, or made of such.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::ArrayD;
 
@@ -27,6 +27,8 @@ pub(super) struct Constants {
     decoded: BTreeMap<String, Tensor>,
     /// conversions that a user should know of
     notes: Vec<String>,
+    /// tensors of which there is a note
+    noted: BTreeSet<String>,
 }
 
 impl Constants {
@@ -117,7 +119,7 @@ impl Constants {
         };
         if let Some(Constant::File(proto)) = self.tensors.get(name)
             && let Some(note) = conversion(name, proto)
-            && !self.notes.contains(&note)
+            && self.noted.insert(name.to_owned())
         {
             self.notes.push(note);
         }

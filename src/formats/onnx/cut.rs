@@ -50,6 +50,8 @@ pub(super) struct Cutter<'a> {
     pub(super) counted: bool,
     /// constants that steps read by name
     pub(super) wanted: BTreeSet<String>,
+    /// bytes of constants that segments may still have, of which each has a copy
+    pub(super) room: usize,
     segments: usize,
 }
 
@@ -64,6 +66,7 @@ impl<'a> Cutter<'a> {
             ranks: BTreeMap::new(),
             counted: false,
             wanted: BTreeSet::new(),
+            room: usize::MAX,
             segments: 0,
         }
     }
@@ -88,7 +91,8 @@ impl<'a> Cutter<'a> {
         let for_device = self.wanted_on_device(&nodes, &lstms);
         let finder = Finder::new(&nodes, &outputs, self.reader.opset);
         let mut places = Places { native: there, ..Places::default() };
-        let mut ranks = self.ranks.clone();
+        // names are unique in the whole model
+        let mut ranks = std::mem::take(&mut self.ranks);
         let mut kinds: Vec<Option<Kind>> = Vec::with_capacity(nodes.len());
         let mut taken = BTreeSet::new();
         for (place, (node, lstm)) in nodes.iter().zip(lstms).enumerate() {
@@ -115,9 +119,13 @@ impl<'a> Cutter<'a> {
                 }
                 None => self.operator(node, &places, &for_device).map_or(Kind::Host, Kind::Op),
             };
+            if let Kind::Dense(dense) = &kind {
+                self.reader.spend(dense.stage.num_parameters())?;
+            }
             places.note(node, &kind, self.reader.constants);
             kinds.push(Some(kind));
         }
+        self.ranks = ranks;
         let item = |(mut node, kind): (Node, Option<Kind>)| {
             let kind = kind?;
             if let Kind::Dense(dense) = &kind {
@@ -211,13 +219,14 @@ impl<'a> Cutter<'a> {
             if is_host { hosts[level].push(item.node) } else { natives[level].push(item) }
         }
         let read: BTreeMap<String, usize> = readers(&natives, &hosts);
+        let outputs: BTreeSet<&str> = outputs.iter().map(String::as_str).collect();
         let mut steps = Vec::new();
         for (level, (natives, host)) in natives.into_iter().zip(hosts).enumerate() {
             for item in natives {
                 steps.push(self.native(item)?);
             }
             if !host.is_empty() {
-                let is_read = |name: &str| outputs.iter().any(|output| output == name) || read.get(name).is_some_and(|&last| last > 2 * level + 1);
+                let is_read = |name: &str| outputs.contains(name) || read.get(name).is_some_and(|&last| last > 2 * level + 1);
                 steps.push(Step::Host(Arc::new(self.host(host, is_read)?)));
             }
         }
@@ -260,6 +269,10 @@ impl<'a> Cutter<'a> {
     fn host(&mut self, nodes: Vec<Node>, is_read: impl Fn(&str) -> bool) -> Result<HostNode> {
         let name = format!("cpu {}", self.segments);
         self.segments += 1;
+        let constants: BTreeSet<&str> = nodes.iter().flat_map(Node::reads).filter(|name| self.reader.constants.contains(name)).collect();
+        let bytes = constants.iter().filter_map(|name| self.reader.constants.bytes(name)).fold(0, usize::saturating_add);
+        let shared = || Error::limit("constants: expected ones that few parts of the graph share, found large ones that many do");
+        self.room = self.room.checked_sub(bytes).ok_or_else(shared)?;
         let work = if self.counted { segment::work(&nodes, self.reader.constants) } else { BTreeMap::new() };
         segment::host_node(name, nodes, is_read, work, self.reader.constants, &self.imports, &self.types)
     }

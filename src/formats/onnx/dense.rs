@@ -57,7 +57,7 @@ impl<'a> Finder<'a> {
     pub(super) fn linear(&self, place: usize, ranks: &BTreeMap<String, usize>, constants: &mut Constants) -> Option<Found> {
         let node = &self.nodes[place];
         let (x, weight) = (node.input(0)?, node.input(1)?);
-        if constants.contains(x) || constants.shape(weight)?.len() != 2 {
+        if !(node.is("MatMul") || node.is("Gemm")) || constants.contains(x) || constants.shape(weight)?.len() != 2 {
             return None;
         }
         let (mut weight, mut bias, mut more) = (constants.float32(weight).ok()?.into_dimensionality::<Ix2>().ok()?, None, Vec::new());

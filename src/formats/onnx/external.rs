@@ -14,10 +14,12 @@ pub(super) struct ExternalData<'a> {
     folder: &'a Path,
     /// the folder itself, past all links
     root: Option<PathBuf>,
-    /// open files and their lengths, by location
-    files: BTreeMap<String, (File, u64)>,
-    /// bytes that were read
-    taken: u64,
+    /// the files of locations: one may be spelled in many ways
+    paths: BTreeMap<String, PathBuf>,
+    /// open files and their lengths
+    files: BTreeMap<PathBuf, (File, u64)>,
+    /// bytes that may still be read
+    room: u64,
 }
 
 /// How often the bytes of the files may be read, on the average: tensors may share some, but not without end.
@@ -25,7 +27,7 @@ const READS_PER_BYTE: u64 = 4;
 
 impl<'a> ExternalData<'a> {
     pub(super) fn new(folder: &'a Path) -> Self {
-        Self { folder, root: None, files: BTreeMap::new(), taken: 0 }
+        Self { folder, root: None, paths: BTreeMap::new(), files: BTreeMap::new(), room: 0 }
     }
 
     /// Puts the elements of every tensor of `graph` into it.
@@ -60,11 +62,11 @@ impl<'a> ExternalData<'a> {
             value.transpose()
         };
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
-        if !self.files.contains_key(location) {
-            let file = self.open(location)?;
-            self.files.insert(location.to_owned(), file);
+        if !self.paths.contains_key(location) {
+            let path = self.open(location)?;
+            self.paths.insert(location.to_owned(), path);
         }
-        let Some((file, size)) = self.files.get_mut(location) else { unreachable!("it was put there") };
+        let Some((file, size)) = self.paths.get(location).and_then(|path| self.files.get_mut(path)) else { unreachable!("it was put there") };
         let length = match length {
             Some(length) => length,
             None => size.saturating_sub(offset),
@@ -78,20 +80,17 @@ impl<'a> ExternalData<'a> {
             let needed = needed.unwrap_or(0);
             return Err(Error::format(format!("expected {needed} bytes for axes {:?}, found {length} in `{location}`", tensor.dims)));
         }
-        self.taken = self.taken.saturating_add(length);
+        let shared = || Error::limit(format!("expected tensors that share data {READS_PER_BYTE} times at most, found more"));
+        self.room = self.room.checked_sub(length).ok_or_else(shared)?;
         let failed = |error: std::io::Error| Error::io(&self.folder.join(location), "read", error);
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         let mut bytes = Vec::new();
         file.take(length).read_to_end(&mut bytes).map_err(failed)?;
-        let room = self.files.values().map(|(_, size)| size.saturating_mul(READS_PER_BYTE)).fold(0, u64::saturating_add);
-        if self.taken > room {
-            return Err(Error::limit(format!("expected tensors that share data {READS_PER_BYTE} times at most, found more")));
-        }
         Ok(bytes)
     }
 
-    /// Opens `location`, which must lie in the model's folder or below, links included.
-    fn open(&mut self, location: &str) -> Result<(File, u64)> {
+    /// The path of `location`, which must lie in the model's folder or below, links included. Its file is opened if it is not yet.
+    fn open(&mut self, location: &str) -> Result<PathBuf> {
         let path = Path::new(location);
         let plain = path.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir));
         let outside = || Error::config(format!("expected data in the model's folder or below, found `{location}`"));
@@ -111,6 +110,11 @@ impl<'a> ExternalData<'a> {
         if !metadata.is_file() {
             return Err(Error::config(format!("expected a file, found `{location}`, which is none")));
         }
-        Ok((File::open(&real).map_err(failed)?, metadata.len()))
+        if !self.files.contains_key(&real) {
+            let file = File::open(&real).map_err(failed)?;
+            self.files.insert(real.clone(), (file, metadata.len()));
+            self.room = self.room.saturating_add(metadata.len().saturating_mul(READS_PER_BYTE));
+        }
+        Ok(real)
     }
 }

@@ -8,6 +8,9 @@ use super::constants::Constants;
 use super::proto::{AttributeKind, AttributeProto, GraphProto, NodeProto};
 use crate::error::{Error, Result};
 
+/// Graphs within graphs, those in the bodies of functions included; passes go down with them, and stacks are of one size.
+pub(super) const MAX_NESTING: usize = 64;
+
 /// Nodes that run one after the other: those of the graph itself, or of a branch of an `If`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Block {
@@ -104,15 +107,15 @@ type Scopes = Vec<BTreeMap<String, String>>;
 
 /// Reads a graph and all graphs within it.
 pub(super) struct GraphReader<'a> {
-    /// every name so far: no two tensors of a model have the same one
-    taken: BTreeSet<String>,
+    /// every name so far, for no two tensors of a model have the same one, and the number to try next behind it
+    taken: BTreeMap<String, usize>,
     scopes: Scopes,
     constants: &'a mut Constants,
 }
 
 impl<'a> GraphReader<'a> {
     pub(super) fn new(constants: &'a mut Constants) -> Self {
-        Self { taken: BTreeSet::new(), scopes: Vec::new(), constants }
+        Self { taken: BTreeMap::new(), scopes: Vec::new(), constants }
     }
 
     /// The nodes of `graph`; its initialisers, and the values of its `Constant` nodes, go to the constants.
@@ -146,6 +149,9 @@ impl<'a> GraphReader<'a> {
 
     /// Opens the scope of a graph: gathers what it defines, each under a name of its own.
     fn enter(&mut self, graph: &GraphProto) -> Result<()> {
+        if self.scopes.len() > MAX_NESTING {
+            return Err(Error::limit(format!("graphs within graphs: expected at most {MAX_NESTING}, found more")));
+        }
         let mut scope = BTreeMap::new();
         let initializers: BTreeSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         // Up to IR version 3 the initialisers had to be inputs too.
@@ -155,21 +161,41 @@ impl<'a> GraphReader<'a> {
             if name.is_empty() {
                 return Err(Error::format("tensor ``: expected a name, found none"));
             }
-            let fresh = || (2..).map(|number| format!("{name}.{number}")).find(|fresh| !self.taken.contains(fresh)).unwrap_or_default();
-            let own = if self.taken.contains(name) { fresh() } else { name.to_owned() };
-            if scope.insert(name.to_owned(), own.clone()).is_some() {
+            if scope.insert(name.to_owned(), self.fresh(name)).is_some() {
                 return Err(Error::format(format!("tensor `{name}`: expected one maker, found two")));
             }
-            self.taken.insert(own);
         }
         self.scopes.push(scope);
         Ok(())
     }
 
+    /// A name that no tensor has yet: `name`, or that and a number.
+    fn fresh(&mut self, name: &str) -> String {
+        let Some(mut number) = self.taken.get(name).copied() else {
+            self.taken.insert(name.to_owned(), 2);
+            return name.to_owned();
+        };
+        let fresh = loop {
+            let fresh = format!("{name}.{number}");
+            number += 1;
+            if !self.taken.contains_key(&fresh) {
+                break fresh;
+            }
+        };
+        self.taken.insert(name.to_owned(), number);
+        self.taken.insert(fresh.clone(), 2);
+        fresh
+    }
+
     /// What the tensor `name` is called.
     fn seen(&self, name: &str) -> Result<String> {
-        let own = self.scopes.iter().rev().find_map(|scope| scope.get(name));
-        own.cloned().ok_or_else(|| Error::format(format!("tensor `{name}`: expected a maker, found none")))
+        self.found(name).map(|(_, own)| own)
+    }
+
+    /// The scope of the tensor `name`, and what it is called.
+    fn found(&self, name: &str) -> Result<(usize, String)> {
+        let found = self.scopes.iter().enumerate().rev().find_map(|(scope, names)| Some((scope, names.get(name)?.clone())));
+        found.ok_or_else(|| Error::format(format!("tensor `{name}`: expected a maker, found none")))
     }
 
     fn node(&mut self, mut proto: NodeProto) -> Result<Node> {
@@ -180,11 +206,11 @@ impl<'a> GraphReader<'a> {
             let branches = Some(Box::new([self.branch(&mut proto, "then_branch")?, self.branch(&mut proto, "else_branch")?]));
             return Ok(Node { proto, branches, captured: Vec::new() });
         }
-        let mut captured = BTreeSet::new();
+        let mut captured = BTreeMap::new();
         for graph in proto.attribute.iter_mut().flat_map(AttributeProto::graphs_mut) {
             self.body(graph, &mut captured)?;
         }
-        Ok(Node { proto, branches: None, captured: captured.into_iter().collect() })
+        Ok(Node { proto, branches: None, captured: captured.into_keys().collect() })
     }
 
     /// Takes a branch out of an `If`.
@@ -200,14 +226,14 @@ impl<'a> GraphReader<'a> {
         self.block(*graph).map_err(|error| error.within(format!("`{name}`")))
     }
 
-    /// Gives the tensors of a graph that stays as it is their own names.
-    fn body(&mut self, graph: &mut GraphProto, captured: &mut BTreeSet<String>) -> Result<()> {
+    /// Gives the tensors of a graph that stays as it is their own names; what it reads from outside goes to `captured`, with its scope.
+    fn body(&mut self, graph: &mut GraphProto, captured: &mut BTreeMap<String, usize>) -> Result<()> {
         self.enter(graph)?;
-        let depth = self.scopes.len();
-        let own = |reader: &Self, name: &str, captured: &mut BTreeSet<String>| -> Result<String> {
-            let own = reader.seen(name)?;
-            if reader.scopes[..depth - 1].iter().any(|scope| scope.values().any(|value| *value == own)) {
-                captured.insert(own.clone());
+        let inside = self.scopes.len() - 1;
+        let own = |reader: &Self, name: &str, captured: &mut BTreeMap<String, usize>| -> Result<String> {
+            let (scope, own) = reader.found(name)?;
+            if scope < inside {
+                captured.insert(own.clone(), scope);
             }
             Ok(own)
         };
@@ -217,12 +243,11 @@ impl<'a> GraphReader<'a> {
             for name in node.input.iter_mut().chain(&mut node.output).filter(|name| !name.is_empty()) {
                 *name = own(self, name, captured)?;
             }
-            let mut inner = BTreeSet::new();
+            let mut inner = BTreeMap::new();
             for graph in node.attribute.iter_mut().flat_map(AttributeProto::graphs_mut) {
                 self.body(graph, &mut inner)?;
             }
-            let here: BTreeSet<&String> = self.scopes[depth - 1].values().collect();
-            captured.extend(inner.into_iter().filter(|name| !here.contains(name)));
+            captured.extend(inner.into_iter().filter(|(_, scope)| *scope < inside));
         }
         for output in &mut graph.output {
             output.name = own(self, &output.name, captured)?;
@@ -291,9 +316,12 @@ pub(super) fn in_order<T>(items: Vec<T>, node: impl Fn(&T) -> &Node) -> Result<V
         }
     }
     if let Some(stuck) = (0..items.len()).find(|&index| missing[index] > 0) {
-        // Every stuck node waits for a stuck one, so that as many steps as there are nodes end inside a cycle.
+        // Every stuck node waits for a stuck one, so that the first one to come twice is inside a cycle.
         let step = |index: usize| waits[index].iter().copied().find(|&producer| missing[producer] > 0).unwrap_or(index);
-        let inside = (0..items.len()).fold(stuck, |index, _| step(index));
+        let (mut inside, mut seen) = (stuck, BTreeSet::new());
+        while seen.insert(inside) {
+            inside = step(inside);
+        }
         let label = node(&items[inside]).proto.label();
         return Err(Error::format(format!("{label}: expected inputs that do not depend on its outputs, found a cycle")));
     }

@@ -57,10 +57,10 @@ const OLDEST_IR_VERSION: i64 = 3;
 /// Versions of the operator set; within them `LSTM` changed by its attribute `layout` and by element types only.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=22;
 
-/// Bytes that folded constants may take for each byte of the file.
+/// Bytes that folded constants, and the copies that parts of the graph have of constants, may take for each byte of the file.
 const FOLDED_PER_BYTE: usize = 4;
 
-/// Bytes that folded constants may take however small the file is.
+/// Bytes that either may take however small the file is.
 const FOLDED_AT_LEAST: usize = 1 << 16;
 
 /// Reads an ONNX model; `folder` is where its file is, for what lies beside it, and `counted` whether segments shall say what they compute.
@@ -94,7 +94,7 @@ pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result
     let mut block = Simplifier::new(&mut constants, opset, budget).block(block)?;
     drop_dead(&mut block);
     cell::recognise(&mut block, &mut constants, opset, &inputs, budget)?;
-    node::drop_zero_states(&mut block, &BTreeSet::new(), &mut constants);
+    node::drop_zero_states(&mut block, &mut constants);
     drop_dead(&mut block);
 
     let mut read = BTreeSet::new();
@@ -111,7 +111,7 @@ pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result
     let imports = Imports { ir_version: model.ir_version, opsets: std::mem::take(&mut model.opset_import) };
     let reader = NodeReader::new(&mut constants, opset, bytes.len(), num_lstms);
     let mut cutter = Cutter::new(reader, imports, types);
-    (cutter.ranks, cutter.counted) = (ranks, counted);
+    (cutter.ranks, cutter.counted, cutter.room) = (ranks, counted, budget.saturating_mul(2));
     let program = cutter.program(block, BTreeSet::new())?;
     let Cutter { mut reader, lstms: nodes, dense, wanted, .. } = cutter;
     let uses = std::mem::take(&mut reader.uses);

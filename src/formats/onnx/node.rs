@@ -26,19 +26,24 @@ pub(super) struct NodeReader<'a> {
     /// nodes in all: one alone needs no prefix for the names of its axes
     num_nodes: usize,
     names: BTreeSet<String>,
+    /// the number of the next node without a name
+    next: usize,
 }
 
 impl<'a> NodeReader<'a> {
     /// For a file of `file_bytes` with `num_nodes` LSTMs.
     pub(super) fn new(constants: &'a mut Constants, opset: i64, file_bytes: usize, num_nodes: usize) -> Self {
         let budget = file_bytes.saturating_mul(WEIGHTS_PER_BYTE);
-        Self { constants, opset, notes: Vec::new(), uses: BTreeMap::new(), budget, num_nodes, names: BTreeSet::new() }
+        Self { constants, opset, notes: Vec::new(), uses: BTreeMap::new(), budget, num_nodes, names: BTreeSet::new(), next: 0 }
     }
 
     /// A name that no other node has: the file's, or `LSTM_0` and so on.
     fn name(&mut self, node: &Node) -> String {
-        let own = Some(node.proto.name.clone()).filter(|name| !name.is_empty() && !self.names.contains(name));
-        let name = own.unwrap_or_else(|| (0..).map(|number| format!("LSTM_{number}")).find(|name| !self.names.contains(name)).unwrap_or_default());
+        let mut name = node.proto.name.clone();
+        while name.is_empty() || self.names.contains(&name) {
+            name = format!("LSTM_{}", self.next);
+            self.next += 1;
+        }
         self.names.insert(name.clone());
         name
     }
@@ -120,7 +125,7 @@ impl<'a> NodeReader<'a> {
     }
 
     /// Counts the weights of one more node, of which each has a copy: a small file in which many nodes share large weights must not fill the memory.
-    fn spend(&mut self, num_parameters: usize) -> Result<()> {
+    pub(super) fn spend(&mut self, num_parameters: usize) -> Result<()> {
         self.budget = self.budget.checked_sub(num_parameters).ok_or_else(|| {
             Error::config(format!("weights: expected no more than {WEIGHTS_PER_BYTE} numbers for each byte of the file, found nodes that share more"))
         })?;
@@ -146,30 +151,60 @@ impl<'a> NodeReader<'a> {
     }
 }
 
-/// Names of the tensors of `block` that are zeros by the way they are made, however large; `known` are those outside of it.
-pub(super) fn zeros(block: &Block, known: &BTreeSet<String>, constants: &mut Constants) -> BTreeSet<String> {
-    let mut zeros = known.clone();
-    for name in block.nodes.iter().flat_map(Node::reads) {
-        if constants.contains(name) && is_zero_constant(name, constants) {
-            zeros.insert(name.to_owned());
+/// Drops initial states that are zeros however they are made: a call starts from zeros anyway.
+pub(super) fn drop_zero_states(block: &mut Block, constants: &mut Constants) {
+    Zeros::default().drop_states(block, constants);
+}
+
+/// Tensors that are zeros by the way they are made, however large.
+#[derive(Default)]
+struct Zeros {
+    names: BTreeSet<String>,
+    /// constants that were looked at
+    seen: BTreeSet<String>,
+}
+
+impl Zeros {
+    fn drop_states(&mut self, block: &mut Block, constants: &mut Constants) {
+        self.add(block, constants);
+        for node in &mut block.nodes {
+            if node.is("LSTM") {
+                for name in node.proto.input.iter_mut().skip(5).take(2) {
+                    if self.names.contains(name.as_str()) {
+                        name.clear();
+                    }
+                }
+            }
+            node.branches.iter_mut().flat_map(|branches| branches.iter_mut()).for_each(|block| self.drop_states(block, constants));
         }
     }
-    for node in &block.nodes {
-        let is_zero = |place: usize| node.input(place).is_some_and(|name| zeros.contains(name));
+
+    /// Adds those that `block` makes and the constants that it reads.
+    fn add(&mut self, block: &Block, constants: &mut Constants) {
+        for name in block.nodes.iter().flat_map(Node::reads) {
+            if constants.contains(name) && self.seen.insert(name.to_owned()) && is_zero_constant(name, constants) {
+                self.names.insert(name.to_owned());
+            }
+        }
+        for node in &block.nodes {
+            if self.makes_zeros(node) {
+                self.names.extend(node.makes().map(str::to_owned));
+            }
+        }
+    }
+
+    fn makes_zeros(&self, node: &Node) -> bool {
+        let is_zero = |place: usize| node.input(place).is_some_and(|name| self.names.contains(name));
         let keeps = ["Identity", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Split", "Cast"];
-        let made = if node.is("ConstantOfShape") {
+        if node.is("ConstantOfShape") {
             let value = node.proto.attribute.iter().find(|attribute| attribute.name == "value").and_then(|attribute| attribute.t.as_ref());
             value.is_none_or(|value| super::tensor::decode("value", value).is_ok_and(|value| is_zero_tensor(&value.view())))
         } else if node.is("Concat") {
             !node.proto.input.is_empty() && (0..node.proto.input.len()).all(is_zero)
         } else {
             keeps.iter().any(|op_type| node.is(op_type)) && is_zero(0)
-        };
-        if made {
-            zeros.extend(node.makes().map(str::to_owned));
         }
     }
-    zeros
 }
 
 fn is_zero_constant(name: &str, constants: &mut Constants) -> bool {
@@ -183,20 +218,5 @@ fn is_zero_tensor(tensor: &TensorView<'_>) -> bool {
         TensorView::F32(values) => values.iter().all(|&value| value == 0.0),
         TensorView::F64(values) => values.iter().all(|&value| value == 0.0),
         _ => false,
-    }
-}
-
-/// Drops initial states that are zeros however they are made: a call starts from zeros anyway.
-pub(super) fn drop_zero_states(block: &mut Block, known: &BTreeSet<String>, constants: &mut Constants) {
-    let zeros = zeros(block, known, constants);
-    for node in &mut block.nodes {
-        if node.is("LSTM") {
-            for name in node.proto.input.iter_mut().skip(5).take(2) {
-                if zeros.contains(name.as_str()) {
-                    name.clear();
-                }
-            }
-        }
-        node.branches.iter_mut().flat_map(|branches| branches.iter_mut()).for_each(|block| drop_zero_states(block, &zeros, constants));
     }
 }

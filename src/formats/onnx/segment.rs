@@ -33,7 +33,7 @@ pub(super) fn work(nodes: &[Node], constants: &Constants) -> BTreeMap<String, u6
         let weight = constants.shape(node.input(1)?)?;
         let terms: usize = match node.proto.op_type.as_str() {
             // [out, in / groups, kernel..]
-            "Conv" => weight.get(1..)?.iter().product(),
+            "Conv" => weight.get(1..)?.iter().try_fold(1, |terms: usize, &axis| terms.checked_mul(axis))?,
             "MatMul" => *weight.get(weight.len().checked_sub(2)?)?,
             "Gemm" => {
                 let flag = node.proto.attribute.iter().find(|attribute| attribute.name == "transB").is_some_and(|attribute| attribute.i != 0);
@@ -41,7 +41,7 @@ pub(super) fn work(nodes: &[Node], constants: &Constants) -> BTreeMap<String, u6
             }
             _ => return None,
         };
-        Some((node.output(0)?.to_owned(), 2 * terms as u64))
+        Some((node.output(0)?.to_owned(), (terms as u64).saturating_mul(2)))
     };
     nodes.iter().filter_map(flops).collect()
 }

@@ -9,19 +9,24 @@ use super::operator;
 use crate::error::Result;
 use crate::tensor::TensorView;
 
+/// Bytes that folding may read for each one that it may make: many operators may read one large constant and make little of it.
+const READ_PER_BYTE: usize = 16;
+
 /// Folds, decides, follows and drops in one block after the other.
 pub(super) struct Simplifier<'a> {
     pub(super) constants: &'a mut Constants,
     pub(super) opset: i64,
     /// bytes that folded constants may still take
     pub(super) budget: usize,
+    /// bytes that folding may still read
+    effort: usize,
     /// a tensor that is another one -> that one
     aliases: BTreeMap<String, String>,
 }
 
 impl<'a> Simplifier<'a> {
     pub(super) fn new(constants: &'a mut Constants, opset: i64, budget: usize) -> Self {
-        Self { constants, opset, budget, aliases: BTreeMap::new() }
+        Self { constants, opset, budget, effort: budget.saturating_mul(READ_PER_BYTE), aliases: BTreeMap::new() }
     }
 
     /// What is left of `block`.
@@ -103,6 +108,9 @@ impl<'a> Simplifier<'a> {
         // what cannot be folded is left to whoever runs it, who says what is wrong with it
         let Ok(Some(op)) = operator::read(&node.proto, self.opset) else { return false };
         for name in node.reads() {
+            let bytes = if node.is("Shape") || node.is("Size") { 0 } else { self.constants.bytes(name).unwrap_or(0) };
+            let Some(effort) = self.effort.checked_sub(bytes) else { return false };
+            self.effort = effort;
             if self.constants.get(name).is_err() {
                 return false;
             }

@@ -9,7 +9,7 @@ use super::constants::Constants;
 use super::cut::{Item, Kind, moves_axes};
 use super::graph::Node;
 use super::proto::NodeProto;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::op::{Op, Parts};
 use crate::network::{Layout, Lstm, LstmConfig, LstmNode, Strided, Weights};
 use crate::tensor::{Tensor, TensorView};
@@ -17,22 +17,44 @@ use crate::tensor::{Tensor, TensorView};
 /// Sizes of time and batch for the trial: what holds for these holds for all.
 const TRIAL: (usize, usize) = (7, 11);
 
+/// How many tensors are followed in order to see whether one needs another; where there are more it is taken to.
+const MOST_FOLLOWED: usize = 1 << 12;
+
+/// How many tensors of shape arithmetic are followed in one trial, and how far.
+const MOST_VALUES: usize = 1 << 8;
+const MOST_STEPS: usize = 1 << 5;
+
 /// Joins all that can be joined among `items`; `outputs` are read from outside.
 pub(super) fn join(items: &mut Vec<Item>, outputs: &[String], constants: &mut Constants) -> Result<()> {
-    while let Some(pair) = find(items, outputs, constants) {
-        merge(items, pair)?;
+    let chains = chains(items, outputs, constants);
+    if chains.is_empty() {
+        return Ok(());
     }
+    let mut taken: BTreeSet<String> = items.iter().flat_map(|item| item.node.makes().chain(item.node.reads())).map(str::to_owned).collect();
+    let (mut gone, mut made) = (BTreeSet::new(), Vec::new());
+    for Chain { lstms, between } in chains {
+        let Some((&top, lower)) = lstms.split_last() else { continue };
+        items[top] = merged(items, &lstms, &mut taken, &mut made)?;
+        gone.extend(lower.iter().chain(&between).copied());
+    }
+    let mut place = 0;
+    items.retain(|_| {
+        place += 1;
+        !gone.contains(&(place - 1))
+    });
+    items.extend(made);
+    *items = super::graph::in_order(std::mem::take(items), |item| &item.node)?;
     Ok(())
 }
 
-/// Two LSTMs that follow each other, and the operators between them.
-struct Pair {
-    lower: usize,
-    upper: usize,
+/// LSTMs of which each reads what the one before it makes, and the operators between them.
+#[derive(Default)]
+struct Chain {
+    lstms: Vec<usize>,
     between: Vec<usize>,
 }
 
-fn find(items: &[Item], outputs: &[String], constants: &mut Constants) -> Option<Pair> {
+fn chains(items: &[Item], outputs: &[String], constants: &mut Constants) -> Vec<Chain> {
     let mut makers = BTreeMap::new();
     let mut readers: BTreeMap<&str, usize> = BTreeMap::new();
     for (place, item) in items.iter().enumerate() {
@@ -44,45 +66,28 @@ fn find(items: &[Item], outputs: &[String], constants: &mut Constants) -> Option
     for name in outputs {
         *readers.entry(name).or_default() += 1;
     }
-    let only_reader = |name: &str| readers.get(name) == Some(&1);
+    let trial = Trial { items, makers: &makers };
+    let mut chains: Vec<Chain> = Vec::new();
+    // the chain of an LSTM that is in one
+    let mut joined: BTreeMap<usize, usize> = BTreeMap::new();
     for upper in 0..items.len() {
         let Kind::Lstm(above) = &items[upper].kind else { continue };
-        let (mut name, mut between) = (above.x.as_str(), Vec::new());
-        let lower = loop {
-            let Some(&place) = makers.get(name).filter(|_| only_reader(name)) else { break None };
-            match &items[place].kind {
-                Kind::Lstm(below) if below.y.as_deref() == Some(name) => break Some((place, below)),
-                Kind::Op(_) if moves_axes(&items[place].node) => {
-                    between.push(place);
-                    name = items[place].node.input(0)?;
-                }
-                _ => break None,
-            }
-        };
-        let Some((lower, below)) = lower else { continue };
-        between.reverse();
-        let independent = [&above.h_0, &above.c_0, &above.sequence_lens].into_iter().flatten().all(|name| !depends(name, lower, items, &makers));
-        let trial = Trial { items, makers: &makers };
-        if independent && fits(below, above) && trial.keeps_the_axes(below, above, &between, constants) {
-            return Some(Pair { lower, upper, between });
+        let Some((lower, below, between)) = trial.below(above, &readers) else { continue };
+        let number = joined.get(&lower).copied();
+        let mut states = [&above.h_0, &above.c_0, &above.sequence_lens].into_iter().flatten();
+        let independent = |name: &String| !trial.depends(name, lower, &chains, &joined);
+        if !(fits(below, above) && states.all(independent) && trial.keeps_the_axes(below, above, &between, constants)) {
+            continue;
         }
+        let number = number.unwrap_or_else(|| {
+            chains.push(Chain { lstms: vec![lower], between: Vec::new() });
+            chains.len() - 1
+        });
+        joined.extend([(lower, number), (upper, number)]);
+        chains[number].lstms.push(upper);
+        chains[number].between.extend(between);
     }
-    None
-}
-
-/// Whether the tensor `name` needs anything that the item at `place` makes.
-fn depends(name: &str, place: usize, items: &[Item], makers: &BTreeMap<&str, usize>) -> bool {
-    let (mut seen, mut open) = (BTreeSet::new(), vec![name]);
-    while let Some(name) = open.pop() {
-        let Some(&maker) = makers.get(name) else { continue };
-        if maker == place {
-            return true;
-        }
-        if seen.insert(maker) {
-            open.extend(items[maker].node.reads());
-        }
-    }
-    false
+    chains
 }
 
 /// Whether the two could be layers of one stack, but for the axes between them.
@@ -97,13 +102,53 @@ fn fits(below: &LstmNode, above: &LstmNode) -> bool {
         && (below.layout == Layout::OnnxBatchFirst) == (above.layout == Layout::OnnxBatchFirst)
 }
 
-/// Follows the axes of a tensor that is not there.
+/// Follows tensors that are not there.
 struct Trial<'a> {
     items: &'a [Item],
     makers: &'a BTreeMap<&'a str, usize>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// The LSTM whose results `above` alone reads, with the operators between the two.
+    fn below(&self, above: &LstmNode, readers: &BTreeMap<&str, usize>) -> Option<(usize, &'a LstmNode, Vec<usize>)> {
+        let (mut name, mut between) = (above.x.as_str(), Vec::new());
+        loop {
+            let place = *self.makers.get(name).filter(|_| readers.get(name) == Some(&1))?;
+            match &self.items[place].kind {
+                Kind::Lstm(below) if below.y.as_deref() == Some(name) => {
+                    between.reverse();
+                    return Some((place, below, between));
+                }
+                Kind::Op(_) if moves_axes(&self.items[place].node) => {
+                    between.push(place);
+                    name = self.items[place].node.input(0)?;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Whether the tensor `name` needs anything that the LSTM at `place` makes, or one of its chain. LSTMs of one chain need what any of them does.
+    fn depends(&self, name: &str, place: usize, chains: &[Chain], joined: &BTreeMap<usize, usize>) -> bool {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![name]);
+        while let Some(name) = open.pop() {
+            let Some(&maker) = self.makers.get(name) else { continue };
+            let (alone, chain) = ([maker], joined.get(&maker));
+            if maker == place || (chain.is_some() && chain == joined.get(&place)) {
+                return true;
+            }
+            for &maker in chain.map_or(&alone[..], |&number| &chains[number].lstms) {
+                if seen.len() == MOST_FOLLOWED {
+                    return true;
+                }
+                if seen.insert(maker) {
+                    open.extend(self.items[maker].node.reads());
+                }
+            }
+        }
+        false
+    }
+
     /// Whether what `above` reads is `y [T, N, D*R]` of `below` in the order that it takes.
     fn keeps_the_axes(&self, below: &LstmNode, above: &LstmNode, between: &[usize], constants: &mut Constants) -> bool {
         let Weights::Constant(lstm) = &below.weights else { return false };
@@ -111,6 +156,7 @@ impl Trial<'_> {
         let (seq_len, batch) = TRIAL;
         let inside = Strided::contiguous(&[seq_len, batch, config.num_directions(), config.out_size()]);
         let order: &[usize] = if below.layout == Layout::OnnxBatchFirst { &[1, 0, 2, 3] } else { &[0, 2, 1, 3] };
+        let mut values = BTreeMap::new();
         let mut places = BTreeMap::from([(below.y.clone().unwrap_or_default(), inside.permuted(order))]);
         for &place in between {
             let (node, Kind::Op(op)) = (&self.items[place].node, &self.items[place].kind) else { return false };
@@ -119,7 +165,7 @@ impl Trial<'_> {
             for place in 1..node.proto.input.len() {
                 others.push(match node.input(place) {
                     None => None,
-                    Some(name) => match self.value(name, &places, constants) {
+                    Some(name) => match self.value(name, &places, constants, &mut values, 0) {
                         Some(value) => Some(value),
                         None => return false,
                     },
@@ -134,8 +180,34 @@ impl Trial<'_> {
         places.get(&above.x) == Some(&x)
     }
 
-    /// The elements of a small tensor that follow from constants and from the shapes on the way.
-    fn value(&self, name: &str, places: &BTreeMap<String, Strided>, constants: &mut Constants) -> Option<Tensor> {
+    /// The elements of a small tensor that follow from constants and from the shapes on the way; `known` are those so far.
+    fn value(
+        &self,
+        name: &str,
+        places: &BTreeMap<String, Strided>,
+        constants: &mut Constants,
+        known: &mut BTreeMap<String, Option<Tensor>>,
+        step: usize,
+    ) -> Option<Tensor> {
+        if let Some(value) = known.get(name) {
+            return value.clone();
+        }
+        if known.len() == MOST_VALUES || step == MOST_STEPS {
+            return None;
+        }
+        let value = self.computed(name, places, constants, known, step);
+        known.insert(name.to_owned(), value.clone());
+        value
+    }
+
+    fn computed(
+        &self,
+        name: &str,
+        places: &BTreeMap<String, Strided>,
+        constants: &mut Constants,
+        known: &mut BTreeMap<String, Option<Tensor>>,
+        step: usize,
+    ) -> Option<Tensor> {
         /// shape arithmetic is small
         const MOST_BYTES: usize = 1 << 12;
         if constants.contains(name) {
@@ -150,7 +222,7 @@ impl Trial<'_> {
         for place in 0..node.proto.input.len() {
             inputs.push(match node.input(place) {
                 None => None,
-                Some(name) => Some(self.value(name, places, constants)?),
+                Some(name) => Some(self.value(name, places, constants, known, step + 1)?),
             });
         }
         let inputs: Vec<Option<TensorView<'_>>> = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
@@ -159,49 +231,57 @@ impl Trial<'_> {
     }
 }
 
-/// Puts one stack in the place of the pair.
-fn merge(items: &mut Vec<Item>, pair: Pair) -> Result<()> {
-    let Pair { lower, upper, between } = pair;
-    let (Kind::Lstm(below), Kind::Lstm(above)) = (items[lower].kind.clone(), items[upper].kind.clone()) else { return Ok(()) };
-    let (Weights::Constant(first), Weights::Constant(second)) = (&below.weights, &above.weights) else { return Ok(()) };
+/// One stack of `lstms`, the lowest first. The operators that join and part the states go to `made`, under names that are not `taken`.
+fn merged(items: &[Item], lstms: &[usize], taken: &mut BTreeSet<String>, made: &mut Vec<Item>) -> Result<Item> {
+    let nodes: Vec<&LstmNode> =
+        lstms.iter().filter_map(|&place| if let Kind::Lstm(lstm) = &items[place].kind { Some(&**lstm) } else { None }).collect();
+    let stacks: Vec<&Lstm> = nodes.iter().filter_map(|node| node.constant_weights()).collect();
+    let (Some(lowest), Some(top), Some(first)) = (nodes.first(), nodes.last(), stacks.first()) else {
+        return Err(Error::config("stack: expected LSTMs with constant weights, found none"));
+    };
     let mut config = first.config().clone();
-    config.num_layers += second.config().num_layers;
-    let lstm = Lstm::new(config, first.cells().chain(second.cells()).cloned().collect())?;
-    let name = format!("{} + {}", below.name, above.name);
-    let axis = if below.layout == Layout::OnnxBatchFirst { 1 } else { 0 };
-    let mut made = Vec::new();
-    // initial states of both, one behind the other
-    let mut join_states = |parts: [&Option<String>; 2], what: &str| -> Option<String> {
-        let [Some(lower), Some(upper)] = parts else { return None };
-        let joined = format!("{name}.{what}");
-        made.push(operator("Concat", Op::Concat { axis }, vec![lower.clone(), upper.clone()], vec![joined.clone()]));
+    config.num_layers = stacks.iter().map(|stack| stack.config().num_layers).sum();
+    let lstm = Lstm::new(config, stacks.iter().flat_map(|stack| stack.cells()).cloned().collect())?;
+    let name = nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(" + ");
+    let axis = if lowest.layout == Layout::OnnxBatchFirst { 1 } else { 0 };
+    let mut fresh = |what: &str| {
+        let mut fresh = format!("{name}.{what}");
+        while !taken.insert(fresh.clone()) {
+            fresh.push('_');
+        }
+        fresh
+    };
+    // initial states of all, one behind the other
+    let mut join_states = |parts: Vec<&Option<String>>, what: &str| -> Option<String> {
+        let parts = parts.into_iter().cloned().collect::<Option<Vec<_>>>()?;
+        let joined = fresh(what);
+        made.push(operator("Concat", Op::Concat { axis }, parts, vec![joined.clone()]));
         Some(joined)
     };
-    let h_0 = join_states([&below.h_0, &above.h_0], "h_0");
-    let c_0 = join_states([&below.c_0, &above.c_0], "c_0");
-    let sizes = [first.config().num_cells(), second.config().num_cells()];
-    let mut part_states = |parts: [&Option<String>; 2], what: &str| -> Option<String> {
+    let h_0 = join_states(nodes.iter().map(|node| &node.h_0).collect(), "h_0");
+    let c_0 = join_states(nodes.iter().map(|node| &node.c_0).collect(), "c_0");
+    let sizes: Vec<i64> = stacks.iter().map(|stack| i64::try_from(stack.config().num_cells()).unwrap_or(i64::MAX)).collect();
+    let mut part_states = |parts: Vec<&Option<String>>, what: &str| -> Option<String> {
         parts.iter().any(|part| part.is_some()).then(|| {
-            let joined = format!("{name}.{what}");
-            let sizes = sizes.iter().map(|&size| i64::try_from(size).unwrap_or(i64::MAX)).collect();
-            let op = Op::Split { axis, parts: Parts { sizes: Some(sizes), outputs: 2, uneven: false } };
-            let outputs = parts.map(|part| part.clone().unwrap_or_default()).to_vec();
+            let joined = fresh(what);
+            let op = Op::Split { axis, parts: Parts { sizes: Some(sizes.clone()), outputs: parts.len(), uneven: false } };
+            let outputs = parts.into_iter().map(|part| part.clone().unwrap_or_default()).collect();
             made.push(operator("Split", op, vec![joined.clone()], outputs));
             joined
         })
     };
-    let h_n = part_states([&below.h_n, &above.h_n], "h_n");
-    let c_n = part_states([&below.c_n, &above.c_n], "c_n");
+    let h_n = part_states(nodes.iter().map(|node| &node.h_n).collect(), "h_n");
+    let c_n = part_states(nodes.iter().map(|node| &node.c_n).collect(), "c_n");
     let node = LstmNode {
-        name,
-        merged: below.merged + above.merged,
+        merged: nodes.iter().map(|node| node.merged).sum(),
         weights: Weights::Constant(Arc::new(lstm)),
-        x: below.x.clone(),
+        x: lowest.x.clone(),
         h_0,
         c_0,
         h_n,
         c_n,
-        ..(*above).clone()
+        name,
+        ..(*top).clone()
     };
     let names = |names: [&Option<String>; 3]| names.map(|name| name.clone().unwrap_or_default()).to_vec();
     let reads = [vec![node.x.clone()], names([&node.sequence_lens, &node.h_0, &node.c_0])].concat();
@@ -212,15 +292,7 @@ fn merge(items: &mut Vec<Item>, pair: Pair) -> Result<()> {
         output: names([&node.y, &node.h_n, &node.c_n]),
         ..NodeProto::default()
     };
-    items[upper] = Item { node: Node { proto, ..Node::default() }, kind: Kind::Lstm(Box::new(node)) };
-    let mut place = 0;
-    items.retain(|_| {
-        place += 1;
-        place - 1 != lower && !between.contains(&(place - 1))
-    });
-    items.extend(made);
-    *items = super::graph::in_order(std::mem::take(items), |item| &item.node)?;
-    Ok(())
+    Ok(Item { node: Node { proto, ..Node::default() }, kind: Kind::Lstm(Box::new(node)) })
 }
 
 /// A node that no file has.

@@ -26,6 +26,9 @@ pub(super) const DOUBLE: i32 = 11;
 /// `TensorProto.DataType` of `bfloat16`.
 pub(super) const BFLOAT16: i32 = 16;
 
+/// How many axes a tensor may have.
+const MAX_AXES: usize = 64;
+
 /// `TensorProto.DataLocation.EXTERNAL`
 pub(super) const EXTERNAL: i32 = 1;
 
@@ -144,6 +147,9 @@ pub(super) fn needed_bytes(proto: &TensorProto) -> Option<usize> {
 pub(super) fn check_size(proto: &TensorProto) -> Result<()> {
     let name = &proto.name;
     let dims = &proto.dims;
+    if dims.len() > MAX_AXES {
+        return Err(Error::limit(format!("tensor `{name}`: expected at most {MAX_AXES} axes, found {}", dims.len())));
+    }
     let (_, len) = shape(dims).ok_or_else(|| Error::format(format!("tensor `{name}`: expected axes that a tensor can have, found {dims:?}")))?;
     let Some(bytes) = element_bytes(proto.data_type) else { return Ok(()) };
     let typed = match proto.data_type {

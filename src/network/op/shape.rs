@@ -7,6 +7,9 @@ use crate::tensor::TensorView;
 /// How many axes a tensor may have here. Some work grows with the square of it.
 const MAX_AXES: usize = 64;
 
+/// Results from this many bytes on are tried first: where there is no room for them the process would end.
+const LARGE: usize = 1 << 20;
+
 /// How many bytes results may still take.
 pub(super) struct Budget(pub(super) usize);
 
@@ -18,6 +21,9 @@ impl Budget {
         self.0 = found
             .checked_sub(need)
             .ok_or_else(|| Error::limit(format!("result of {}, {shape:?}: expected at most {found} bytes, found {need}", T::TYPE)))?;
+        if need >= LARGE && Vec::<T>::new().try_reserve_exact(need / size_of::<T>()).is_err() {
+            return Err(Error::limit(format!("result of {}, {shape:?}: more than this machine can hold", T::TYPE)));
+        }
         Ok(())
     }
 }
