@@ -1,7 +1,7 @@
 // relayout.wgsl: a tensor's elements from where they stand in one buffer to where they stand in another.
 //   y[y_base + i0*y_stride_0 + .. + i3*y_stride_3] = x[x_base + i0*x_stride_0 + .. + i3*x_stride_3]
 //   [i0, i1, i2, i3] is element number `i3 + size_3 * (i2 + size_2 * (i1 + size_1 * i0))`. Strides below zero are taken modulo 2^32.
-// Twin:       src/gpu/strided.rs
+// Twin:       src/network/strided.rs
 // Dispatch:   (span / WORKGROUP_SIZE, ceil(len / span), 1)
 // Shared mem: none        Barriers: none
 // Requires:   size_1, size_2, size_3 >= 1; no divisibility; x and y are different buffers

@@ -6,6 +6,7 @@
 //! All segments of a process share one pool of threads, as many as rayon has where the first of them runs; `RTEN_NUM_THREADS`
 //! holds for loading alone. rten enters its pool for every run, which takes some microseconds from a thread that is not the pool's.
 
+mod bounds;
 mod check;
 mod loops;
 mod operators;
@@ -16,13 +17,14 @@ mod value;
 mod tests;
 
 use std::any::Any;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use prost::Message;
 use prost::bytes::Bytes;
-use rten::{LoadErrorKind, Model, ModelOptions, NodeId, RunErrorKind, RunOptions, ThreadPool};
+use rten::{LoadErrorKind, Model, ModelOptions, NodeId, RunErrorKind, RunOptions, ShapeInferenceMode, ThreadPool};
 
 pub(crate) use self::operators::missing_operators;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +43,8 @@ pub(crate) struct Segment {
     outputs: Vec<Output>,
     /// what rten is asked for: it takes every node once
     computed: Vec<NodeId>,
+    /// nodes that follow each other
+    depth: usize,
 }
 
 struct Output {
@@ -48,6 +52,8 @@ struct Output {
     element_type: Option<ElementType>,
     /// its place in `computed`
     place: usize,
+    /// whether no later one has that place
+    last: bool,
 }
 
 impl fmt::Debug for Segment {
@@ -67,38 +73,45 @@ impl Segment {
     pub(crate) fn new(model: Vec<u8>, inputs: Vec<String>, outputs: Vec<(String, Option<ElementType>)>) -> Result<Self> {
         let bytes = Bytes::from(model);
         let proto = proto::ModelProto::decode(bytes.clone()).map_err(|error| Error::format("segment: not an ONNX model").with_source(error))?;
-        check::model(&proto, bytes.len())?;
-        let declared = proto.graph.into_iter().flat_map(|graph| graph.output).map(|output| output.name).collect::<Vec<_>>();
+        let advice = check::model(&proto, bytes.len())?;
+        let declared = proto.graph.into_iter().flat_map(|graph| graph.output).enumerate().map(|(place, output)| (output.name, place));
+        let declared = declared.collect::<HashMap<_, _>>();
         let bytes = Vec::from(bytes);
         // rten asserts and indexes where a node does not fit its inputs, in loading too. Nothing of this crate is half-changed by such a panic,
         // and what rten held is dropped with it.
-        let loaded = catch_unwind(AssertUnwindSafe(|| ModelOptions::with_all_ops().load(bytes)));
-        let model = loaded.map_err(|panic| panicked(&*panic))?.map_err(load_error)?;
+        let load = || {
+            let shapes = if advice.infer_shapes { ShapeInferenceMode::On } else { ShapeInferenceMode::Off };
+            ModelOptions::with_all_ops().enable_optimization(advice.optimise).shape_inference(shapes).load(bytes)
+        };
+        let model = with_stack(advice.depth, || catch_unwind(AssertUnwindSafe(load)))?.map_err(|panic| panicked(&*panic))?.map_err(load_error)?;
 
-        let inputs = inputs.into_iter().map(|name| match model.find_node(&name).filter(|id| model.input_ids().contains(id)) {
+        let takes = model.input_ids().iter().copied().collect::<HashSet<_>>();
+        let inputs = inputs.into_iter().map(|name| match model.find_node(&name).filter(|id| takes.contains(id)) {
             Some(id) => Ok((name, id)),
             None => Err(Error::format(format!("tensor `{name}`: not an input of its segment"))),
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        if let Some(id) = model.input_ids().iter().find(|id| inputs.iter().all(|(_, given)| given != *id)) {
+        let given = inputs.iter().map(|(_, id)| *id).collect::<HashSet<_>>();
+        if let Some(id) = model.input_ids().iter().find(|id| !given.contains(id)) {
             let name = model.node_info(*id).and_then(|node| node.name().map(str::to_owned)).unwrap_or_default();
             return Err(Error::format(format!("tensor `{name}`: an input of the segment that nobody gives")));
         }
 
         // a folded or fused output is another node than the one that has its name
-        let mut computed = Vec::new();
+        let (mut computed, mut places) = (Vec::new(), HashMap::new());
         let outputs = outputs.into_iter().map(|(name, element_type)| {
-            let place = declared.iter().position(|output| *output == name);
-            let id = place.and_then(|place| model.output_ids().get(place).copied());
+            let id = declared.get(&name).and_then(|&place| model.output_ids().get(place).copied());
             let id = id.ok_or_else(|| Error::format(format!("tensor `{name}`: not an output of its segment")))?;
-            let place = computed.iter().position(|computed| *computed == id).unwrap_or_else(|| {
+            let place = *places.entry(id).or_insert_with(|| {
                 computed.push(id);
                 computed.len() - 1
             });
-            Ok(Output { name, element_type, place })
+            Ok(Output { name, element_type, place, last: true })
         });
-        let outputs = outputs.collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, inputs, outputs, computed })
+        let mut outputs = outputs.collect::<Result<Vec<_>>>()?;
+        let mut later = HashSet::new();
+        outputs.iter_mut().rev().for_each(|output| output.last = later.insert(output.place));
+        Ok(Self { model, inputs, outputs, computed, depth: advice.depth })
     }
 
     /// Computes the outputs from the inputs, both in the order that [`Segment::new`] was given.
@@ -114,17 +127,32 @@ impl Segment {
         let given = given.collect::<Result<Vec<_>>>()?;
         let options = RunOptions::default().with_thread_pool(Some(threads()));
         // see `new`; a run changes nothing in the model but the plan that it keeps, which is whole or not there
-        let run = catch_unwind(AssertUnwindSafe(|| self.model.run(given, &self.computed, Some(options))));
-        let values = run.map_err(|panic| panicked(&*panic))?.map_err(run_error)?;
+        let run = || catch_unwind(AssertUnwindSafe(|| self.model.run(given, &self.computed, Some(options))));
+        let values = with_stack(self.depth, run)?.map_err(|panic| panicked(&*panic))?.map_err(run_error)?;
 
         let mut values = values.into_iter().map(Some).collect::<Vec<_>>();
-        let last = |k: usize| self.outputs[k + 1..].iter().all(|later| later.place != self.outputs[k].place);
-        let take = self.outputs.iter().enumerate().map(|(k, output)| {
-            let value = if last(k) { values[output.place].take() } else { values[output.place].clone() };
+        let take = self.outputs.iter().map(|output| {
+            let value = if output.last { values[output.place].take() } else { values[output.place].clone() };
             value::from_rten(&output.name, value.expect("taken by the last output that has it"), output.element_type)
         });
         take.collect()
     }
+}
+
+/// Does `work`, in which rten goes down a graph of `depth` nodes that follow each other, where the stack suffices for it.
+fn with_stack<T: Send>(depth: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
+    /// any thread's stack has room for this many
+    const MOST_HERE: usize = 1 << 9;
+    const BYTES_PER_NODE: usize = 1 << 12;
+    if depth <= MOST_HERE {
+        return Ok(work());
+    }
+    let failed =
+        |error| Error::limit(format!("segment: {depth} nodes follow each other, and there is no room to go down to them")).with_source(error);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(depth * BYTES_PER_NODE + (1 << 20)).spawn_scoped(scope, work).map_err(failed)?;
+        thread.join().map_err(|panic| panicked(&*panic))
+    })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

@@ -1,6 +1,8 @@
 //! The messages of `onnx.proto` that tell whether rten may have a graph. Weights are not copied: what is long is a view of the file's bytes,
 //! and fields that nobody asks for are skipped. Lists are packed where `onnx.proto` says so: rten reads `dims` and `ints` in no other form.
 
+use std::collections::HashSet;
+
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -97,14 +99,36 @@ pub(super) struct TensorProto {
 }
 
 /// `TensorProto.DataType`, those that are named here.
+pub(super) const FLOAT: i32 = 1;
 pub(super) const INT32: i32 = 6;
 pub(super) const INT64: i32 = 7;
 pub(super) const BOOL: i32 = 9;
+
+impl GraphProto {
+    /// The names that the graph reads and does not make.
+    pub(super) fn captured(&self) -> Vec<&str> {
+        let made = self.node.iter().flat_map(|node| &node.output).chain(self.input.iter().map(|input| &input.name));
+        let made: HashSet<&str> = made.chain(self.initializer.iter().map(|tensor| &tensor.name)).map(String::as_str).collect();
+        let read = self.node.iter().flat_map(|node| node.names().chain(node.graphs().flat_map(Self::captured)));
+        let read = read.chain(self.output.iter().map(|output| output.name.as_str()));
+        read.filter(|name| !made.contains(name)).collect()
+    }
+}
 
 impl NodeProto {
     /// The attribute called `name`.
     pub(super) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    /// The names of the inputs that are there.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.input.iter().map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// The graphs among the attributes.
+    pub(super) fn graphs(&self) -> impl Iterator<Item = &GraphProto> {
+        self.attribute.iter().filter_map(|attribute| attribute.g.as_ref())
     }
 
     /// The name of input `k`; `None` where the node leaves it out.

@@ -24,6 +24,7 @@ mod ports;
 mod proto;
 mod quantised;
 mod rewrite;
+mod scan;
 mod segment;
 mod simplify;
 mod stack;
@@ -65,6 +66,7 @@ const FOLDED_AT_LEAST: usize = 1 << 16;
 
 /// Reads an ONNX model; `folder` is where its file is, for what lies beside it, and `counted` whether segments shall say what they compute.
 pub(crate) fn read(bytes: &[u8], folder: Option<&Path>, counted: bool) -> Result<Network> {
+    scan::check(bytes)?;
     let mut model = ModelProto::decode(bytes).map_err(|error| not_onnx(bytes, &format!("data that is damaged or cut off ({error})")))?;
     if model.graph.is_none() || model.opset_import.is_empty() {
         // Protobuf has no signature: many a short file decodes to a message of which nothing is known.

@@ -4,6 +4,7 @@ mod attributes;
 mod cells;
 mod fuzz;
 mod graphs;
+mod hostile;
 mod lower;
 mod operators;
 mod refusals;
