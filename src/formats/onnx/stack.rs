@@ -70,8 +70,8 @@ fn chains(items: &[Item], outputs: &[String], constants: &mut Constants) -> Vec<
     let mut chains: Vec<Chain> = Vec::new();
     // the chain of an LSTM that is in one
     let mut joined: BTreeMap<usize, usize> = BTreeMap::new();
-    for upper in 0..items.len() {
-        let Kind::Lstm(above) = &items[upper].kind else { continue };
+    for (upper, item) in items.iter().enumerate() {
+        let Kind::Lstm(above) = &item.kind else { continue };
         let Some((lower, below, between)) = trial.below(above, &readers) else { continue };
         let number = joined.get(&lower).copied();
         let mut states = [&above.h_0, &above.c_0, &above.sequence_lens].into_iter().flatten();
