@@ -14,8 +14,8 @@ use crate::network::op::{Op, Parts};
 use crate::network::{Layout, Lstm, LstmConfig, LstmNode, Strided, Weights};
 use crate::tensor::{Tensor, TensorView};
 
-/// Sizes of time and batch for the trial: what holds for these holds for all.
-const TRIAL: (usize, usize) = (7, 11);
+/// Sizes of time and batch for the trials: small ones that are told apart, and ones that no bound of a slice reaches, nor a shape that is written out.
+const TRIALS: [(usize, usize); 3] = [(7, 11), ((1 << 33) + 17, 11), (7, (1 << 33) + 17)];
 
 /// How many tensors are followed in order to see whether one needs another; where there are more it is taken to.
 const MOST_FOLLOWED: usize = 1 << 12;
@@ -151,9 +151,19 @@ impl<'a> Trial<'a> {
 
     /// Whether what `above` reads is `y [T, N, D*R]` of `below` in the order that it takes.
     fn keeps_the_axes(&self, below: &LstmNode, above: &LstmNode, between: &[usize], constants: &mut Constants) -> bool {
+        TRIALS.into_iter().all(|sizes| self.keeps_the_axes_at(sizes, below, above, between, constants))
+    }
+
+    fn keeps_the_axes_at(
+        &self,
+        (seq_len, batch): (usize, usize),
+        below: &LstmNode,
+        above: &LstmNode,
+        between: &[usize],
+        constants: &mut Constants,
+    ) -> bool {
         let Weights::Constant(lstm) = &below.weights else { return false };
         let config = lstm.config();
-        let (seq_len, batch) = TRIAL;
         let inside = Strided::contiguous(&[seq_len, batch, config.num_directions(), config.out_size()]);
         let order: &[usize] = if below.layout == Layout::OnnxBatchFirst { &[1, 0, 2, 3] } else { &[0, 2, 1, 3] };
         let mut values = BTreeMap::new();
