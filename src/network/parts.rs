@@ -43,6 +43,14 @@ pub struct Branch {
 }
 
 impl PartKind {
+    /// What a layer is.
+    pub(crate) fn of(stage: &DenseStage) -> Self {
+        match stage {
+            DenseStage::Embedding(_) => Self::Embedding,
+            DenseStage::Linear(..) | DenseStage::Function(_) => Self::Linear,
+        }
+    }
+
     /// A word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,10 +92,8 @@ impl Network {
                 Step::Lstm(number) => Part::new(&self.nodes[*number].name, PartKind::Lstm, within, [("LSTM", self.nodes[*number].merged)]),
                 Step::Dense(number) => {
                     let node = &self.dense[*number];
-                    let (kind, operator) = match &*node.stage {
-                        DenseStage::Embedding(_) => (PartKind::Embedding, "Gather"),
-                        DenseStage::Linear(..) | DenseStage::Function(_) => (PartKind::Linear, "Linear"),
-                    };
+                    let kind = PartKind::of(&node.stage);
+                    let operator = if kind == PartKind::Embedding { "Gather" } else { "Linear" };
                     Part::new(&node.name, kind, within, [(operator, 1)])
                 }
                 // neighbours are one part

@@ -45,7 +45,7 @@ impl<'a> Finder<'a> {
     /// The embedding that a `Gather` is.
     pub(super) fn embedding(&self, node: &Node, constants: &mut Constants) -> Option<DenseNode> {
         let (table, ids) = (node.input(0)?, node.input(1)?);
-        if !is_lookup(node, constants) || constants.contains(ids) {
+        if !is_lookup(node, constants) || constants.contains(ids) || !constants.is_float32(table) {
             return None;
         }
         let table = constants.float32(table).ok()?.into_dimensionality::<Ix2>().ok()?;
@@ -64,7 +64,7 @@ impl<'a> Finder<'a> {
         let mut y = node.output(0)?;
         if node.is("MatMul") {
             weight.swap_axes(0, 1);
-            if let Some((add, values)) = self.bias(y, weight.nrows(), constants) {
+            if let Some((add, values)) = self.bias(y, weight.nrows(), ranks.get(x).copied(), constants) {
                 (bias, y) = (Some(values), self.nodes[add].output(0)?);
                 more.push(add);
             }
@@ -95,11 +95,14 @@ impl<'a> Finder<'a> {
     }
 
     /// The `Add` of one number a feature that alone reads `name`.
-    fn bias(&self, name: &str, features: usize, constants: &mut Constants) -> Option<(usize, Array1<f32>)> {
+    /// Where it had more axes than what it is added to, which has `rank` of them, the sum would have them, too.
+    fn bias(&self, name: &str, features: usize, rank: Option<usize>, constants: &mut Constants) -> Option<(usize, Array1<f32>)> {
         let place = self.only_reader(name)?;
         let node = &self.nodes[place];
         let other = if node.input(0)? == name { node.input(1)? } else { node.input(0)? };
         (node.is("Add") && other != name).then_some(())?;
+        let axes = constants.shape(other)?.len();
+        (axes <= 1 || rank.is_some_and(|rank| axes <= rank)).then_some(())?;
         Some((place, row(other, features, constants)?))
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 use super::graph::MAX_NESTING;
-use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto};
 use crate::error::{Error, Result};
 
 /// Functions within functions; more is a mistake or an attack.
@@ -24,10 +24,13 @@ pub(super) fn inline(model: &mut ModelProto, file_bytes: usize) -> Result<()> {
     }
     let functions = std::mem::take(&mut model.functions);
     let room = Room { nodes: file_bytes, bytes: file_bytes.saturating_mul(BYTES_PER_BYTE).max(BYTES_AT_LEAST) };
-    let mut inliner = Inliner { by_name: BTreeMap::new(), uses: 0, room };
+    let mut inliner = Inliner { by_name: BTreeMap::new(), opset: version_in(&model.opset_import), uses: 0, room };
     let mut domains: BTreeSet<String> = model.opset_import.iter().map(|set| own_domain(&set.domain).to_owned()).collect();
     for function in &functions {
-        inliner.by_name.insert((own_domain(&function.domain), function.name.as_str()), function);
+        let key = (own_domain(&function.domain), function.name.as_str(), function.overload.as_str());
+        if inliner.by_name.insert(key, function).is_some() {
+            return Err(Error::format(format!("function `{}`: expected one of that name, found two", function.name)));
+        }
         for set in &function.opset_import {
             // the model's own imports are what nodes are read by
             if domains.insert(own_domain(&set.domain).to_owned()) {
@@ -41,13 +44,20 @@ pub(super) fn inline(model: &mut ModelProto, file_bytes: usize) -> Result<()> {
     Ok(())
 }
 
+/// The version of the specification's operators.
+fn version_in(sets: &[OperatorSetIdProto]) -> Option<i64> {
+    sets.iter().filter(|set| own_domain(&set.domain).is_empty()).map(|set| set.version).max()
+}
+
 /// The specification's domain has two names.
 fn own_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
 struct Inliner<'a> {
-    by_name: BTreeMap<(&'a str, &'a str), &'a FunctionProto>,
+    by_name: BTreeMap<(&'a str, &'a str, &'a str), &'a FunctionProto>,
+    /// version of the specification's operators in the model
+    opset: Option<i64>,
     /// bodies so far: each names its tensors apart from all others
     uses: usize,
     room: Room,
@@ -85,7 +95,7 @@ impl Inliner<'_> {
     fn nodes(&mut self, nodes: Vec<NodeProto>, depth: usize, nesting: usize) -> Result<Vec<NodeProto>> {
         let mut made = Vec::with_capacity(nodes.len());
         for mut node in nodes {
-            let Some(&function) = self.by_name.get(&(own_domain(&node.domain), node.op_type.as_str())) else {
+            let Some(&function) = self.by_name.get(&(own_domain(&node.domain), node.op_type.as_str(), node.overload.as_str())) else {
                 node.attribute.iter_mut().flat_map(AttributeProto::graphs_mut).try_for_each(|graph| self.graph(graph, depth, nesting + 1))?;
                 made.push(node);
                 continue;
@@ -106,6 +116,12 @@ impl Inliner<'_> {
         if inputs > function.input.len() || outputs > function.output.len() {
             let (most_in, most_out) = (function.input.len(), function.output.len());
             return Err(Error::format(format!("expected at most {most_in} inputs and {most_out} outputs, found {inputs} and {outputs}")));
+        }
+        // its nodes are read by the model's version from here on
+        if let (Some(own), Some(opset)) = (version_in(&function.opset_import), self.opset)
+            && own != opset
+        {
+            return Err(Error::config(format!("function `{}`: expected opset {opset} as the model has it, found {own}", function.name)));
         }
         self.room.take_nodes(function.node.len())?;
         self.uses += 1;

@@ -65,7 +65,7 @@ impl Node {
     /// Changes every name that it reads.
     pub(super) fn rename_reads(&mut self, rename: &impl Fn(&str) -> Option<String>) {
         let change = |name: &mut String| {
-            if let Some(new) = rename(name) {
+            if let Some(new) = rename(name).filter(|_| !name.is_empty()) {
                 *name = new;
             }
         };
@@ -120,10 +120,6 @@ impl<'a> GraphReader<'a> {
 
     /// The nodes of `graph`; its initialisers, and the values of its `Constant` nodes, go to the constants.
     pub(super) fn block(&mut self, mut graph: GraphProto) -> Result<Block> {
-        if !graph.sparse_initializer.is_empty() {
-            let found = graph.sparse_initializer.len();
-            return Err(Error::config(format!("sparse initialisers: expected none, found {found}; they are not supported yet")));
-        }
         self.enter(&graph)?;
         for mut tensor in std::mem::take(&mut graph.initializer) {
             tensor.name = self.seen(&tensor.name)?;
@@ -149,6 +145,10 @@ impl<'a> GraphReader<'a> {
 
     /// Opens the scope of a graph: gathers what it defines, each under a name of its own.
     fn enter(&mut self, graph: &GraphProto) -> Result<()> {
+        if !graph.sparse_initializer.is_empty() {
+            let found = graph.sparse_initializer.len();
+            return Err(Error::config(format!("sparse initialisers: expected none, found {found}; they are not supported yet")));
+        }
         if self.scopes.len() > MAX_NESTING {
             return Err(Error::limit(format!("graphs within graphs: expected at most {MAX_NESTING}, found more")));
         }
@@ -237,6 +237,9 @@ impl<'a> GraphReader<'a> {
             }
             Ok(own)
         };
+        // what is said of tensors that are not there may be true of others
+        let scope = &self.scopes[inside];
+        graph.value_info.retain_mut(|info| scope.get(&info.name).cloned().map(|own| info.name = own).is_some());
         graph.initializer.iter_mut().try_for_each(|tensor| self.seen(&tensor.name).map(|name| tensor.name = name))?;
         graph.input.iter_mut().try_for_each(|input| self.seen(&input.name).map(|name| input.name = name))?;
         for node in &mut graph.node {
@@ -272,7 +275,7 @@ impl AttributeProto {
 /// Changes the names that `graph` reads from outside; they are nobody's inside, as all names differ.
 fn rename_captured(graph: &mut GraphProto, rename: &impl Fn(&str) -> Option<String>) {
     let change = |name: &mut String| {
-        if let Some(new) = rename(name) {
+        if let Some(new) = rename(name).filter(|_| !name.is_empty()) {
             *name = new;
         }
     };

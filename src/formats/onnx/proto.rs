@@ -54,6 +54,9 @@ pub(super) struct FunctionProto {
     /// attributes that have a value where a node gives none
     #[prost(message, repeated, tag = "11")]
     pub(super) attribute_proto: Vec<AttributeProto>,
+    /// which of the functions of one name it is
+    #[prost(string, tag = "13")]
+    pub(super) overload: String,
 }
 
 /// `OperatorSetIdProto`: one operator set and its version.
@@ -114,6 +117,9 @@ pub(super) struct NodeProto {
     /// operator set
     #[prost(string, tag = "7")]
     pub(super) domain: String,
+    /// which of the functions of one name it is
+    #[prost(string, tag = "8")]
+    pub(super) overload: String,
 }
 
 /// `AttributeProto`: one setting of a node; `kind` (in `onnx.proto`: `type`) says which field holds it.

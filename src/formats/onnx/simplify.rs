@@ -68,7 +68,7 @@ impl<'a> Simplifier<'a> {
         };
         let taken = if condition { then } else { otherwise };
         self.nodes(taken.nodes, kept)?;
-        for (name, value) in node.proto.output.into_iter().zip(taken.outputs) {
+        for (name, value) in node.proto.output.into_iter().zip(taken.outputs).filter(|(name, _)| !name.is_empty()) {
             let value = self.root(&value);
             self.aliases.insert(name, value);
         }

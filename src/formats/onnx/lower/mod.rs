@@ -219,7 +219,7 @@ impl Draft<'_, '_> {
             name: self.name.clone(),
             op_type: op_type.to_owned(),
             attribute: attributes.to_vec(),
-            domain: String::new(),
+            ..NodeProto::default()
         });
     }
 }

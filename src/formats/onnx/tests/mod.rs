@@ -10,6 +10,7 @@ mod operators;
 mod refusals;
 mod runtime;
 mod weights;
+mod whole;
 
 use prost::Message;
 
