@@ -27,6 +27,8 @@ pub(super) struct Execution<'c, 'n> {
     /// tensors that had better stay on the device
     pub(super) kept: &'c BTreeSet<String>,
     pub(super) state: Option<&'c mut State>,
+    /// what LSTMs make, whose arrays are used again
+    pub(super) made_by_lstms: &'c BTreeSet<String>,
     /// arrays of earlier calls
     pub(super) spare: &'c mut Outputs,
     /// arrays that LSTMs made in this call and nobody needs any more
@@ -68,7 +70,10 @@ impl<'n> Execution<'_, 'n> {
                 let part = |name: &str, kind, flops| PartRun { name: name.to_owned(), kind, flops, time };
                 match step {
                     Step::Lstm(number) => trace.push(part(&self.network.nodes[*number].name, PartKind::Lstm, flops)),
-                    Step::Dense(number) => trace.push(part(&self.network.dense[*number].name, PartKind::Linear, flops)),
+                    Step::Dense(number) => {
+                        let node = &self.network.dense[*number];
+                        trace.push(part(&node.name, PartKind::of(&node.stage), flops));
+                    }
                     Step::Host(node) => {
                         let len = |name: &String| values.get(name.as_str()).map_or(0, |value| value.shape().iter().product::<usize>() as u64);
                         let flops = node.outputs.iter().zip(&node.work).map(|(name, work)| len(name).saturating_mul(*work)).sum();
@@ -80,8 +85,7 @@ impl<'n> Execution<'_, 'n> {
             }
             for name in done {
                 if let Some(Value::Made(tensor)) = values.remove(name.as_str())
-                    && matches!(step, Step::Lstm(_) | Step::Host(_) | Step::Op(_))
-                    && self.network.nodes.iter().any(|node| node.makes().any(|made| made == name))
+                    && self.made_by_lstms.contains(name)
                 {
                     self.between.insert(name.clone(), tensor);
                 }

@@ -58,6 +58,8 @@ pub struct Session {
     pub(super) choices: Choices,
     /// tensors that had better stay on the device
     kept: BTreeSet<String>,
+    /// what LSTMs make, whose arrays are used again
+    made_by_lstms: BTreeSet<String>,
     /// what nodes made for each other in the last call, for the arrays' sake
     between: Outputs,
 }
@@ -86,8 +88,9 @@ impl Session {
         let mut kept = BTreeSet::new();
         network.program.add_kept(Nodes { lstms: &network.nodes, dense: &network.dense }, &mut kept);
         let kept = kept.into_iter().map(str::to_owned).collect();
+        let made_by_lstms = network.nodes.iter().flat_map(LstmNode::makes).map(str::to_owned).collect();
         let (id, choices) = (NEXT_ID.fetch_add(1, Ordering::Relaxed), Choices::new(&engine, &options));
-        Ok(Self { id, engine, options, network, nodes, dense, choices, kept, between: Outputs::default() })
+        Ok(Self { id, engine, options, network, nodes, dense, choices, kept, made_by_lstms, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -389,6 +392,7 @@ impl Session {
             nodes: &mut self.nodes,
             dense: &mut self.dense,
             kept: &self.kept,
+            made_by_lstms: &self.made_by_lstms,
             state: state.as_deref_mut(),
             spare: &mut spare,
             between: &mut between,
