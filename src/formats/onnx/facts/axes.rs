@@ -77,7 +77,8 @@ impl Facts {
                 let batch = first().and_then(|axes| axes.first().cloned()).unwrap_or(Dim::Unknown);
                 let channels = if op_type == "Conv" { Dim::Known(*weights.first()?) } else { Dim::Unknown };
                 let mut axes = vec![Dim::Unknown; weights.len()];
-                (axes[0], *axes.get_mut(1)?) = (batch, channels);
+                let [first, second, ..] = axes.as_mut_slice() else { return None };
+                (*first, *second) = (batch, channels);
                 vec![axes]
             }
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" => {

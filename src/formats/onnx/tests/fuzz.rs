@@ -51,9 +51,41 @@ fn deep_nesting_is_an_error_or_a_model() {
     assert!(super::super::read(&[0x1b; 100_000], None, false).is_err());
 }
 
+/// Convolutions with weights of no axes, which a mutation found.
+#[test]
+fn weights_without_axes_are_no_reason_to_panic() {
+    for op_type in ["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM"] {
+        for axes in [&[][..], &[2], &[2, 2]] {
+            let model = model_with(|graph| {
+                graph.node.insert(0, node(op_type, "", &["X", "K", "K"], &["u"]));
+                graph.node.push(node("Sigmoid", "", &["u"], &["v"]));
+                graph.initializer.push(tensor("K", axes));
+                graph.output.push(info("v", FLOAT, &[]));
+            });
+            let _ = read(&model);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = super::super::read(&bytes, None, false);
+    }
+
+    #[test]
+    fn mutated_seeds_never_panic(
+        seed in any::<proptest::sample::Index>(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..9),
+    ) {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        let mut seeds: Vec<_> = std::fs::read_dir(folder).expect("the seeds").map(|entry| entry.expect("an entry").path()).collect();
+        seeds.sort();
+        let mut bytes = std::fs::read(&seeds[seed.index(seeds.len())]).expect("a seed");
+        for (index, value) in changes {
+            let index = index.index(bytes.len());
+            bytes[index] = value;
+        }
         let _ = super::super::read(&bytes, None, false);
     }
 
