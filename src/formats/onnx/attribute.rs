@@ -1,8 +1,15 @@
 //! The values of a node's attributes.
 
-use super::proto::{AttributeKind, AttributeProto, TensorProto};
+use super::proto::{AttributeKind, AttributeProto, NodeProto, TensorProto};
 use crate::error::{Error, Result};
 use crate::network::Direction;
+
+impl NodeProto {
+    /// The attribute called `name`.
+    pub(super) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        self.attribute.iter().find(|attribute| attribute.name == name)
+    }
+}
 
 impl AttributeProto {
     /// The error for an attribute that does not keep `rule`.

@@ -166,19 +166,19 @@ fn name(node: &Node) -> String {
 
 /// The whole number that the attribute `name` has.
 fn attribute_i(node: &Node, name: &str) -> Option<i64> {
-    node.proto.attribute.iter().find(|attribute| attribute.name == name && attribute.kind == AttributeKind::Int as i32).map(|attribute| attribute.i)
+    node.proto.attribute(name).filter(|attribute| attribute.kind == AttributeKind::Int as i32).map(|attribute| attribute.i)
 }
 
 /// The number that the attribute `name` has.
 fn attribute_f(node: &Node, name: &str) -> Option<f32> {
-    node.proto.attribute.iter().find(|attribute| attribute.name == name && attribute.kind == AttributeKind::Float as i32).map(|attribute| attribute.f)
+    node.proto.attribute(name).filter(|attribute| attribute.kind == AttributeKind::Float as i32).map(|attribute| attribute.f)
 }
 
 /// Adds the number of axes of what the node makes, where it follows from `ranks` and constants.
 pub(super) fn note_rank(node: &Node, ranks: &mut BTreeMap<String, usize>, constants: &mut Constants) {
     let of = |place: usize| node.input(place).and_then(|name| ranks.get(name)).copied();
     let axes = |constants: &mut Constants| -> Option<usize> {
-        let listed = node.proto.attribute.iter().find(|attribute| attribute.name == "axes").map(|attribute| attribute.ints.len());
+        let listed = node.proto.attribute("axes").map(|attribute| attribute.ints.len());
         listed.or_else(|| constants.shape(node.input(1)?).map(|shape| shape.iter().product()))
     };
     let rank = match node.proto.op_type.as_str() {

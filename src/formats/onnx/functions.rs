@@ -134,7 +134,7 @@ impl Inliner<'_> {
         }
         let prefix = format!("{}.{}/", if node.name.is_empty() { &node.op_type } else { &node.name }, self.uses);
         let attribute = |name: &str| {
-            let given = node.attribute.iter().find(|attribute| attribute.name == name);
+            let given = node.attribute(name);
             given.or_else(|| function.attribute_proto.iter().find(|attribute| attribute.name == name)).cloned()
         };
         let mut body = Body { names, prefix, attribute: &attribute, room: &mut self.room };

@@ -197,7 +197,7 @@ impl Zeros {
         let is_zero = |place: usize| node.input(place).is_some_and(|name| self.names.contains(name));
         let keeps = ["Identity", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather", "Split", "Cast"];
         if node.is("ConstantOfShape") {
-            let value = node.proto.attribute.iter().find(|attribute| attribute.name == "value").and_then(|attribute| attribute.t.as_ref());
+            let value = node.proto.attribute("value").and_then(|attribute| attribute.t.as_ref());
             value.is_none_or(|value| super::tensor::decode("value", value).is_ok_and(|value| is_zero_tensor(&value.view())))
         } else if node.is("Concat") {
             !node.proto.input.is_empty() && (0..node.proto.input.len()).all(is_zero)

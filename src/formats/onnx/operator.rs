@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::graph::is_onnx;
 use super::proto::{AttributeProto, NodeProto};
-use super::tensor::{BOOL, DOUBLE, FLOAT, INT8, INT32, INT64, UINT8, decode};
+use super::tensor::{decode, element_type};
 use crate::error::{Error, Result};
 use crate::network::op::{Binary, Compare, Logic, Op, Parts, Ranges, Reduction, Unary};
-use crate::tensor::{ElementType, Tensor};
+use crate::tensor::Tensor;
 
 /// The operator of `node`; `None` for another one, and for one of element types that there are no tensors of here.
 pub(super) fn read(node: &NodeProto, opset: i64) -> Result<Option<Op>> {
@@ -28,7 +28,7 @@ fn operator(node: &NodeProto, opset: i64, attributes: &mut Attributes<'_>) -> Re
         "Cast" => {
             // for types that are not here
             attributes.take("saturate");
-            match element_type(attributes.required("to")?.int()?) {
+            match i32::try_from(attributes.required("to")?.int()?).ok().and_then(element_type) {
                 Some(to) => Op::Cast { to },
                 None => return Ok(None),
             }
@@ -86,7 +86,7 @@ fn split(node: &NodeProto, opset: i64, attributes: &mut Attributes<'_>) -> Resul
 fn constant(attributes: &mut Attributes<'_>) -> Result<Option<Tensor>> {
     let Some(attribute) = attributes.take("value") else { return Ok(Some(ndarray::arr1(&[0.0_f32]).into())) };
     let proto = attribute.tensor()?;
-    if element_type(proto.data_type.into()).is_none() {
+    if element_type(proto.data_type).is_none() {
         return Ok(None);
     }
     decode("value", proto).map(Some)
@@ -144,21 +144,6 @@ fn elementwise(name: &str, opset: i64, attributes: &mut Attributes<'_>) -> Resul
         "Log" => Op::Unary(Unary::Log),
         _ => return Ok(None),
     }))
-}
-
-/// The element type that `TensorProto.DataType` calls `number`; `None` for one that there are no tensors of here. `float16` and `bfloat16`
-/// are read as `float32`, but an operator that asks for one would round.
-fn element_type(number: i64) -> Option<ElementType> {
-    Some(match i32::try_from(number).ok()? {
-        FLOAT => ElementType::F32,
-        DOUBLE => ElementType::F64,
-        INT32 => ElementType::I32,
-        INT64 => ElementType::I64,
-        INT8 => ElementType::I8,
-        UINT8 => ElementType::U8,
-        BOOL => ElementType::Bool,
-        _ => return None,
-    })
 }
 
 /// The attributes of a node that are still to be read.

@@ -87,7 +87,7 @@ impl Writer<'_> {
             }
             "FastGelu" => self.fast_gelu(node, input, output),
             "QuickGelu" => {
-                let alpha = attribute(node, "alpha").map_or(1.702, |attribute| attribute.f);
+                let alpha = node.proto.attribute("alpha").map_or(1.702, |attribute| attribute.f);
                 let scaled = self.times(node, &input, alpha);
                 let gate = self.made("Sigmoid", vec![scaled], node, Vec::new());
                 self.put("Mul", vec![input, gate], output, Vec::new());
@@ -99,7 +99,7 @@ impl Writer<'_> {
 
     /// `alpha * A' * B'`; only a matrix is turned, as the axes of others are not known.
     fn matmul(&mut self, node: &Node, left: String, output: String) -> Option<()> {
-        let flag = |name: &str| attribute(node, name).is_some_and(|attribute| attribute.i != 0);
+        let flag = |name: &str| node.proto.attribute(name).is_some_and(|attribute| attribute.i != 0);
         let right = node.input(1)?.to_owned();
         if flag("transBatchA") || flag("transBatchB") {
             return None;
@@ -112,7 +112,7 @@ impl Writer<'_> {
             is_matrix.then(|| self.made("Transpose", vec![name], node, Vec::new()))
         };
         let (left, right) = (turned(left, flag("transA"))?, turned(right, flag("transB"))?);
-        let alpha = attribute(node, "alpha").map_or(1.0, |attribute| attribute.f);
+        let alpha = node.proto.attribute("alpha").map_or(1.0, |attribute| attribute.f);
         let product = self.made("MatMul", vec![left, right], node, Vec::new());
         let alpha = self.number(node, alpha);
         self.put("Mul", vec![product, alpha], output, Vec::new());
@@ -147,10 +147,12 @@ impl Writer<'_> {
 
     /// The activation that the node names, of `input`. Its parameters are in the list `list`, or each has a name.
     fn activate(&mut self, node: &Node, list: &str, input: String, output: String) -> Option<()> {
-        let name = attribute(node, "activation").map(|attribute| String::from_utf8_lossy(&attribute.s).into_owned()).unwrap_or_default();
-        let parameters: Vec<f32> = match attribute(node, list) {
+        let name = node.proto.attribute("activation").map(|attribute| String::from_utf8_lossy(&attribute.s).into_owned()).unwrap_or_default();
+        let parameters: Vec<f32> = match node.proto.attribute(list) {
             Some(attribute) => attribute.floats.clone(),
-            None => ["activation_alpha", "activation_beta"].iter().filter_map(|name| attribute(node, name)).map(|attribute| attribute.f).collect(),
+            None => {
+                ["activation_alpha", "activation_beta"].iter().filter_map(|name| node.proto.attribute(name)).map(|attribute| attribute.f).collect()
+            }
         };
         match (name.as_str(), parameters.as_slice()) {
             ("", _) => self.put("Identity", vec![input], output, Vec::new()),
@@ -198,10 +200,6 @@ impl Writer<'_> {
         let proto = NodeProto { op_type: op_type.to_owned(), input, output: vec![output], attribute, ..NodeProto::default() };
         self.nodes.push(Node { proto, ..Node::default() });
     }
-}
-
-fn attribute<'n>(node: &'n Node, name: &str) -> Option<&'n AttributeProto> {
-    node.proto.attribute.iter().find(|attribute| attribute.name == name)
 }
 
 fn without(node: &Node, names: &[&str]) -> Vec<AttributeProto> {

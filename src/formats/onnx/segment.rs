@@ -36,7 +36,7 @@ pub(super) fn work(nodes: &[Node], constants: &Constants) -> BTreeMap<String, u6
             "Conv" => weight.get(1..)?.iter().try_fold(1, |terms: usize, &axis| terms.checked_mul(axis))?,
             "MatMul" => *weight.get(weight.len().checked_sub(2)?)?,
             "Gemm" => {
-                let flag = node.proto.attribute.iter().find(|attribute| attribute.name == "transB").is_some_and(|attribute| attribute.i != 0);
+                let flag = node.proto.attribute("transB").is_some_and(|attribute| attribute.i != 0);
                 *weight.get(usize::from(flag))?
             }
             _ => return None,

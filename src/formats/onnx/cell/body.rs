@@ -62,7 +62,7 @@ pub(super) struct Turns {
 impl Reader<'_> {
     /// Makes nodes in the place of a loop; whether it could. `read` are the tensors that are read around it.
     pub(super) fn looped(&mut self, node: &Node, read: &BTreeSet<String>) -> Result<bool> {
-        let Some(body) = node.proto.attribute.iter().find(|attribute| attribute.name == "body").and_then(|attribute| attribute.g.as_deref()) else {
+        let Some(body) = node.proto.attribute("body").and_then(|attribute| attribute.g.as_deref()) else {
             return Ok(false);
         };
         let nested = body.node.iter().flat_map(|node| &node.attribute).any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty());

@@ -184,10 +184,10 @@ impl Reader<'_> {
     fn stack(&self, node: &Node, hidden: &[&str], makers: &BTreeMap<&str, &Node>) -> Option<usize> {
         /// of a stack `[T, N, H]`
         const RANK: usize = 3;
-        let axis = wrapped(node.proto.attribute.iter().find(|attribute| attribute.name == "axis")?.i, RANK)?;
+        let axis = wrapped(node.proto.attribute("axis")?.i, RANK)?;
         for (name, hidden) in node.proto.input.iter().zip(hidden) {
             let unsqueeze = makers.get(self.forms.root(name)).filter(|node| node.is("Unsqueeze"))?;
-            let axes = match unsqueeze.proto.attribute.iter().find(|attribute| attribute.name == "axes") {
+            let axes = match unsqueeze.proto.attribute("axes") {
                 Some(attribute) => attribute.ints.clone(),
                 None => self.forms.facts.known_integers(unsqueeze.input(1)?, self.maker.constants)?,
             };

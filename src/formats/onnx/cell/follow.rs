@@ -194,7 +194,7 @@ impl Forms {
     /// `MatMul` and `Gemm`.
     fn product(&self, node: &Node, input: &str, constants: &mut Constants) -> Option<Form> {
         let matrix = self.root(node.input(1)?).to_owned();
-        let attribute = |name: &str| node.proto.attribute.iter().find(|attribute| attribute.name == name);
+        let attribute = |name: &str| node.proto.attribute(name);
         let is_gemm = node.is("Gemm");
         let flag = |name: &str| is_gemm && attribute(name).is_some_and(|attribute| attribute.i != 0);
         let factor = |name: &str| attribute(name).filter(|_| is_gemm).map_or(1.0, |attribute| attribute.f);
@@ -317,7 +317,7 @@ impl Forms {
         let form = self.forms.get(input)?.clone();
         let mut bound = |place: usize, name: &str| match node.input(place) {
             Some(constant) => self.number(constant, constants),
-            None => node.proto.attribute.iter().find(|attribute| attribute.name == name).map(|attribute| attribute.f),
+            None => node.proto.attribute(name).map(|attribute| attribute.f),
         };
         let (least, most) = (bound(1, "min")?, bound(2, "max")?);
         if least != 0.0 || !(most > 0.0 && most.is_finite()) {

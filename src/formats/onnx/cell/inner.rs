@@ -79,7 +79,7 @@ impl Reader<'_> {
 
     /// Whether the node is `op_type` of the first axis alone.
     fn only_first_axis(&self, node: &Node, op_type: &str) -> bool {
-        let axes = match node.proto.attribute.iter().find(|attribute| attribute.name == "axes") {
+        let axes = match node.proto.attribute("axes") {
             Some(attribute) => Some(attribute.ints.clone()),
             None => node.input(1).and_then(|name| self.forms.facts.known_integers(name, self.maker.constants)),
         };

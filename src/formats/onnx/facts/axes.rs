@@ -1,47 +1,13 @@
 //! The axes of what operators make.
 
-use super::{Axes, Dim, Facts, wrapped};
+use super::{Axes, Dim, Facts, LIKE_FIRST, wrapped};
 use crate::formats::onnx::constants::Constants;
 use crate::formats::onnx::graph::{Node, is_onnx};
 use crate::network::op::Op;
 
-/// Operators whose result has the axes of their first input.
-const SAME_AXES: [&str; 34] = [
-    "Identity",
-    "Cast",
-    "Sigmoid",
-    "Tanh",
-    "Relu",
-    "HardSigmoid",
-    "Clip",
-    "Elu",
-    "LeakyRelu",
-    "Softsign",
-    "Softplus",
-    "ThresholdedRelu",
-    "Neg",
-    "Abs",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Reciprocal",
-    "Not",
-    "Erf",
-    "Softmax",
-    "LayerNormalization",
-    "BatchNormalization",
-    "InstanceNormalization",
-    "PRelu",
-    "Dropout",
-    "Floor",
-    "Ceil",
-    "Round",
-    "Sign",
-    "Selu",
-    "HardSwish",
-    "Gelu",
-    "Mish",
-];
+/// Operators beside [`LIKE_FIRST`] whose result has the axes of their first input.
+const SAME_AXES: [&str; 13] =
+    ["Cast", "Not", "BatchNormalization", "InstanceNormalization", "Dropout", "Floor", "Ceil", "Round", "Sign", "Selu", "HardSwish", "Gelu", "Mish"];
 
 /// Operators of two inputs or more that spread them over each other.
 const SPREAD: [&str; 15] = ["Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Less", "Greater", "And", "Or", "Xor", "Min", "Max", "Sum"];
@@ -54,7 +20,7 @@ impl Facts {
             return None;
         }
         let first = || self.axes(node.input(0)?, constants);
-        if SAME_AXES.contains(&op_type) {
+        if LIKE_FIRST.contains(&op_type) || SAME_AXES.contains(&op_type) {
             return Some(vec![first()?]);
         }
         if SPREAD.contains(&op_type) || op_type.ends_with("OrEqual") {
@@ -67,7 +33,7 @@ impl Facts {
         Some(match op_type {
             "MatMul" => vec![product(first()?, &self.axes(node.input(1)?, constants)?)?],
             "Gemm" => {
-                let turned = |name: &str| node.proto.attribute.iter().any(|attribute| attribute.name == name && attribute.i != 0);
+                let turned = |name: &str| node.proto.attribute(name).is_some_and(|attribute| attribute.i != 0);
                 let (left, right) = (first()?, self.axes(node.input(1)?, constants)?);
                 let rows = left.get(usize::from(turned("transA")))?.clone();
                 vec![vec![rows, right.get(usize::from(!turned("transB")))?.clone()]]
@@ -90,7 +56,7 @@ impl Facts {
             "LSTM" => {
                 let (x, r) = (first()?, constants.shape(node.input(2)?)?);
                 let (dirs, hidden) = (Dim::Known(*r.first()?), Dim::Known(*r.get(2)?));
-                if node.proto.attribute.iter().any(|attribute| attribute.name == "layout" && attribute.i != 0) {
+                if node.proto.attribute("layout").is_some_and(|attribute| attribute.i != 0) {
                     return None;
                 }
                 let state = vec![dirs.clone(), x.get(1)?.clone(), hidden.clone()];

@@ -39,8 +39,8 @@ pub(super) struct Facts {
     floats: BTreeSet<String>,
 }
 
-/// Operators whose result has the element type of their first input.
-const SAME_TYPE: [&str; 43] = [
+/// Operators whose result has the axes and the element type of their first input.
+const LIKE_FIRST: [&str; 21] = [
     "Identity",
     "Sigmoid",
     "Tanh",
@@ -62,6 +62,10 @@ const SAME_TYPE: [&str; 43] = [
     "Softmax",
     "LayerNormalization",
     "PRelu",
+];
+
+/// Operators beside these whose result has the element type of their first input.
+const SAME_TYPE: [&str; 22] = [
     "Add",
     "Sub",
     "Mul",
@@ -186,7 +190,7 @@ impl Facts {
             self.numbers.insert(output.to_owned(), numbers);
         }
         let first = if node.is("Where") { 1 } else { 0 };
-        let same = (SAME_TYPE.contains(&node.proto.op_type.as_str()) || node.is("Where"))
+        let same = (LIKE_FIRST.contains(&node.proto.op_type.as_str()) || SAME_TYPE.contains(&node.proto.op_type.as_str()) || node.is("Where"))
             && node.input(first).is_some_and(|name| self.is_float(name, constants));
         let made = match &known {
             Some(Op::Cast { to }) => *to == ElementType::F32,

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, arr0};
 
-use super::{Draft, attribute_of, fill, float, input, int, ints};
+use super::{Draft, fill, float, input, int, ints};
 use crate::error::Result;
 use crate::formats::onnx::proto::NodeProto;
 use crate::formats::onnx::tensor::UINT8;
@@ -33,7 +33,7 @@ impl Draft<'_, '_> {
 
     /// As [`Draft::complete`], for operators of ONNX Runtime's domain.
     pub(super) fn complete_microsoft(&mut self, mut node: NodeProto) {
-        if node.op_type.starts_with("Skip") && attribute_of(&node, "epsilon").is_none() {
+        if node.op_type.starts_with("Skip") && node.attribute("epsilon").is_none() {
             node.attribute.push(float("epsilon", SKIP_EPSILON));
         }
         self.nodes.push(node);
@@ -44,7 +44,7 @@ impl Draft<'_, '_> {
         match node.op_type.as_str() {
             "Conv" | "ConvInteger" | "ConvTranspose" => self.convolution(&mut node),
             "MaxPool" | "AveragePool" => {
-                let rank = attribute_of(&node, "kernel_shape").map_or(0, |kernel| kernel.ints.len());
+                let rank = node.attribute("kernel_shape").map_or(0, |kernel| kernel.ints.len());
                 set_default(&mut node, "strides", vec![1; rank]);
             }
             "Slice" => self.slice(&mut node),
@@ -60,7 +60,7 @@ impl Draft<'_, '_> {
 
     /// The library takes the number of axes from `kernel_shape` alone.
     fn convolution(&self, node: &mut NodeProto) {
-        let known = |name: &str| attribute_of(node, name).map(|attribute| attribute.ints.len()).filter(|&len| len > 0);
+        let known = |name: &str| node.attribute(name).map(|attribute| attribute.ints.len()).filter(|&len| len > 0);
         let weight = input(node, 1).and_then(|name| self.lowering.known.get(name)).and_then(|weight| weight.dims.get(2..).map(<[i64]>::to_vec));
         let rank = known("kernel_shape").or_else(|| weight.as_ref().map(Vec::len));
         let rank = rank.or_else(|| known("strides")).or_else(|| known("dilations")).or_else(|| known("pads").map(|len| len / 2));
@@ -70,14 +70,14 @@ impl Draft<'_, '_> {
         }
         set_default(node, "strides", vec![1; rank]);
         set_default(node, "dilations", vec![1; rank]);
-        if attribute_of(node, "auto_pad").is_none_or(|auto_pad| auto_pad.s.is_empty() || auto_pad.s == b"NOTSET") {
+        if node.attribute("auto_pad").is_none_or(|auto_pad| auto_pad.s.is_empty() || auto_pad.s == b"NOTSET") {
             set_default(node, "pads", vec![0; 2 * rank]);
         }
     }
 
     /// Without axes, starts and ends are those of the first ones.
     fn slice(&mut self, node: &mut NodeProto) {
-        if let Some(starts) = attribute_of(node, "starts") {
+        if let Some(starts) = node.attribute("starts") {
             let axes = (0_i64..).take(starts.ints.len()).collect();
             return set_default(node, "axes", axes);
         }
@@ -126,10 +126,10 @@ impl Draft<'_, '_> {
     fn quantize(&mut self, node: &mut NodeProto) {
         let Some(scale) = input(node, 1).and_then(|name| self.lowering.known.get(name)).cloned() else { return };
         let is_list = scale.dims.iter().any(|&dim| dim != 1);
-        if is_list && self.lowering.opset >= SCALES_OF_AXES && attribute_of(node, "axis").is_none() {
+        if is_list && self.lowering.opset >= SCALES_OF_AXES && node.attribute("axis").is_none() {
             node.attribute.push(int("axis", 1));
         }
-        if input(node, 2).is_some() || attribute_of(node, "output_dtype").is_some() {
+        if input(node, 2).is_some() || node.attribute("output_dtype").is_some() {
             return;
         }
         // a zero point has the axes of its scale
@@ -152,7 +152,7 @@ impl Draft<'_, '_> {
 }
 
 fn set_default(node: &mut NodeProto, name: &str, values: Vec<i64>) {
-    if !values.is_empty() && attribute_of(node, name).is_none() {
+    if !values.is_empty() && node.attribute(name).is_none() {
         node.attribute.push(ints(name, &values));
     }
 }

@@ -237,18 +237,14 @@ fn input(node: &NodeProto, place: usize) -> Option<&str> {
     node.input.get(place).map(String::as_str).filter(|name| !name.is_empty())
 }
 
-fn attribute_of<'n>(node: &'n NodeProto, name: &str) -> Option<&'n AttributeProto> {
-    node.attribute.iter().find(|attribute| attribute.name == name)
-}
-
 /// The value of an attribute that is a whole number.
 fn int_of(node: &NodeProto, name: &str, default: i64) -> i64 {
-    attribute_of(node, name).map_or(default, |attribute| attribute.i)
+    node.attribute(name).map_or(default, |attribute| attribute.i)
 }
 
 /// The value of an attribute that is a float.
 fn float_of(node: &NodeProto, name: &str, default: f32) -> f32 {
-    attribute_of(node, name).map_or(default, |attribute| attribute.f)
+    node.attribute(name).map_or(default, |attribute| attribute.f)
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, arr1};
 
-use super::{Draft, attribute_of, ends, float, float_of, input, int, int_of, ints};
+use super::{Draft, ends, float, float_of, input, int, int_of, ints};
 use crate::error::{Error, Result};
 use crate::formats::onnx::proto::NodeProto;
 
@@ -58,7 +58,7 @@ impl Draft<'_, '_> {
     /// `(x - mean) / (sqrt(variance) + 1e-9)`.
     pub(super) fn mean_variance_normalization(&mut self, node: &NodeProto) {
         let Ok((x, y)) = ends(node) else { return self.nodes.push(node.clone()) };
-        let axes = ints("axes", attribute_of(node, "axes").map_or(&[0, 2, 3], |axes| axes.ints.as_slice()));
+        let axes = ints("axes", node.attribute("axes").map_or(&[0, 2, 3], |axes| axes.ints.as_slice()));
         let keep = int("keepdims", 1);
         let least = self.float(1e-9);
         let mean = self.node("ReduceMean", &[x], &[axes.clone(), keep.clone()]);
