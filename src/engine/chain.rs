@@ -52,7 +52,7 @@ pub struct Started(Made<'static>);
 
 enum Prepared {
     Dense(DenseRunner),
-    Lstm { runner: Runner, state: Option<([usize; 2], NodeState)>, gives: Gives },
+    Lstm { runner: Box<Runner>, state: Option<([usize; 2], NodeState)>, gives: Gives },
     Permute(Vec<usize>),
     Slice(usize, Range<usize>),
     Reverse(usize),
@@ -80,9 +80,11 @@ impl Chain {
     pub fn new(engine: &Engine, stages: &[ChainStage], options: &Options) -> Result<Self> {
         let prepare = |stage: &ChainStage| {
             Ok(match stage {
-                ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(engine.backend(), stage.clone(), options))?),
+                ChainStage::Dense(stage) => {
+                    Prepared::Dense(pollster::block_on(DenseRunner::new(engine.backend(), Arc::new(stage.clone()), options))?)
+                }
                 ChainStage::Lstm(lstm) | ChainStage::FinalState(lstm) => Prepared::Lstm {
-                    runner: pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?,
+                    runner: Box::new(pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?),
                     state: None,
                     gives: if matches!(stage, ChainStage::Lstm(_)) { Gives::Y } else { Gives::FinalState },
                 },

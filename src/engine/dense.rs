@@ -12,14 +12,14 @@ use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
 use crate::gpu::kernels::KernelId;
 use crate::gpu::{DenseInput, DeviceTensor, GpuDense, Wait};
-use crate::network::{DenseNode, DenseStage, check_room};
+use crate::network::{DenseNode, DenseStage, Precision, check_room};
 use crate::reference;
 use crate::tensor::TensorView;
 
 /// A stage, prepared for a backend.
 pub(crate) struct DenseRunner {
     /// its weights at what they are worth as stored
-    stage: DenseStage,
+    stage: Arc<DenseStage>,
     backend: DenseBackend,
 }
 
@@ -47,16 +47,16 @@ enum DenseBackend {
 }
 
 impl DenseRunner {
-    pub(crate) async fn new(backend: &Backend, stage: DenseStage, options: &Options) -> Result<Self> {
-        let stage = match (backend, stage) {
+    pub(crate) async fn new(backend: &Backend, stage: Arc<DenseStage>, options: &Options) -> Result<Self> {
+        let stage = match (backend, &*stage) {
             // the host computes with what a stored weight is worth
-            (Backend::Cpu | Backend::Reference, DenseStage::Linear(linear, function)) => {
-                DenseStage::Linear(linear.stored_as(options.precision)?, function)
+            (Backend::Cpu | Backend::Reference, DenseStage::Linear(linear, function)) if options.precision != Precision::F32 => {
+                Arc::new(DenseStage::Linear(linear.stored_as(options.precision)?, *function))
             }
-            (_, stage) => stage,
+            _ => stage,
         };
         let backend = match backend {
-            Backend::Gpu(device) => DenseBackend::Gpu(Box::new(GpuDense::new(Arc::clone(device), stage.clone(), options.precision).await?)),
+            Backend::Gpu(device) => DenseBackend::Gpu(Box::new(GpuDense::new(Arc::clone(device), Arc::clone(&stage), options.precision).await?)),
             Backend::Cpu => DenseBackend::Cpu(CpuDense::new(&stage)),
             Backend::Reference => DenseBackend::Reference,
         };
@@ -122,7 +122,7 @@ impl DenseRunner {
         if y.shape() != y_shape {
             return Err(Error::shape(format!("tensor `y`: expected a place for {y_shape:?}, found {:?}", y.shape())));
         }
-        let (linear, function) = match (&self.stage, x) {
+        let (linear, function) = match (&*self.stage, x) {
             (DenseStage::Embedding(embedding), DenseInput::Ids(ids)) => {
                 embedding.check_ids(ids)?;
                 match &self.backend {

@@ -82,7 +82,7 @@ impl Session {
         }
         let mut dense = Vec::new();
         for node in &network.dense {
-            let runner = DenseRunner::new(engine.backend(), (*node.stage).clone(), &options).await;
+            let runner = DenseRunner::new(engine.backend(), Arc::clone(&node.stage), &options).await;
             dense.push(runner.map_err(|error| error.within(&node.name))?);
         }
         let mut kept = BTreeSet::new();

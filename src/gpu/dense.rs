@@ -38,7 +38,7 @@ pub(crate) enum DenseInput<'a> {
 /// A stage, ready to run.
 pub(crate) struct GpuDense {
     device: Arc<GpuDevice>,
-    stage: DenseStage,
+    stage: Arc<DenseStage>,
     spec: DenseSpec,
     /// what every product is made by, where that is asked for
     product: Option<ProductForm>,
@@ -82,10 +82,10 @@ impl GpuDense {
     /// # Errors
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where they exceed what the device binds, [`ErrorKind::Config`](crate::ErrorKind::Config) where a weight
     /// cannot be stored.
-    pub(crate) async fn new(device: Arc<GpuDevice>, stage: DenseStage, precision: Precision) -> Result<Self> {
+    pub(crate) async fn new(device: Arc<GpuDevice>, stage: Arc<DenseStage>, precision: Precision) -> Result<Self> {
         let (mut weights, mut vectors) = (None, None);
         let allowed = device.profile.max_binding_bytes;
-        match &stage {
+        match &*stage {
             DenseStage::Embedding(embedding) => {
                 let table = embedding.table().as_slice().expect("a table is row-major");
                 let need = size_of_val(table) as u64;
@@ -142,7 +142,7 @@ impl GpuDense {
     pub(crate) fn plan(&self, x_shape: &[usize]) -> Result<DensePlan> {
         let (rows, features) = rows_of(&self.stage.y_shape(x_shape)?);
         let fit = self.spec.split(rows, features, &self.device.profile)?;
-        let request = DenseRequest { rows: fit, features, x_row: 0, given: !matches!(self.stage, DenseStage::Embedding(_)) };
+        let request = DenseRequest { rows: fit, features, x_row: 0, given: !matches!(*self.stage, DenseStage::Embedding(_)) };
         Ok(build_dense(&self.spec, request, self.product(rows)?, &self.device.profile))
     }
 
@@ -204,7 +204,7 @@ impl GpuDense {
             DenseInput::Host(x) => x.shape(),
             DenseInput::Device(x) => x.shape(),
         };
-        match (&self.stage, x) {
+        match (&*self.stage, x) {
             (DenseStage::Embedding(embedding), DenseInput::Ids(ids)) => embedding.check_ids(ids)?,
             (DenseStage::Embedding(_), _) => return Err(Error::shape("tensor `x`: expected ids, found float32")),
             (_, DenseInput::Ids(_)) => return Err(Error::shape("tensor `x`: expected float32, found ids")),
