@@ -1,8 +1,10 @@
 //! Whole networks of other projects on every device: `cargo bench --bench networks` (all rows, timed), `cargo test` (each once, to see that they run).
 //!
-//! Every row is compared with the float64 reference before it is timed. With `CELLGATE_ROUNDS` in the environment, each line `ROW CALLS` on stdin is
-//! answered with the milliseconds of so many calls, so that `benches/peers/networks.py` can time others in turn with it.
+//! Every row is compared with the float64 reference before it is timed. With `CELLGATE_ROUNDS` in the environment, each line `ROW CALLS [PRECISION]` on
+//! stdin is answered with the milliseconds of so many calls, so that `benches/peers/networks.py` and `benches/peers/cpu.py` can time others in turn with it.
+//! `ROW` may then also be a folder with a model and `in.NAME.npy` for its inputs: `out.NAME.npy` are written there once, for the asker to judge.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
@@ -10,7 +12,9 @@ use std::time::Instant;
 use cellgate::compare::{Tolerance, compare};
 use cellgate::formats::npy;
 use cellgate::measure::Summary;
-use cellgate::{DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, Outputs, Result, Session, Tensor, Tuning};
+use cellgate::{
+    DeviceChoice, DeviceRequest, Engine, GraphicsBackend, Inputs, Network, Options, Outputs, Port, Precision, Result, Session, Tensor, Tuning,
+};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn};
 
 /// What whole networks are held to, operators on the CPU included.
@@ -47,8 +51,7 @@ fn main() -> Result<()> {
         }
         println!("{}", engine.describe());
         for row in ROWS.iter().filter(|row| timed || row.batch == 1) {
-            let mut case = Case::new(engine, row)?;
-            case.verify()?;
+            let mut case = Case::of_row(engine, row, Precision::F32)?;
             let times = case.times(if timed { 50 } else { 1 })?;
             if let Some(summary) = Summary::of(&times) {
                 println!("  {:20} n {:3}  median {:8.3} ms  mad {:7.3}  min {:8.3}", row.name, times.len(), summary.median, summary.mad, summary.min);
@@ -58,22 +61,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Answers lines on stdin until there are no more.
+/// Answers lines on stdin until there are no more. What a line names is opened when it is first named, and stays open.
 fn serve(engine: &Engine) -> Result<()> {
-    let mut cases = Vec::new();
-    for row in ROWS {
-        let mut case = Case::new(engine, row)?;
-        case.verify()?;
-        cases.push((row.name, case));
-    }
+    let mut cases = BTreeMap::new();
     println!("ready {}", engine.describe());
     for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
         let mut words = line.split_whitespace();
         let (name, calls) = (words.next().unwrap_or_default(), words.next().and_then(|word| word.parse().ok()).unwrap_or(1));
-        if let Some((_, case)) = cases.iter_mut().find(|(row, _)| *row == name) {
-            let times: Vec<String> = case.times(calls)?.iter().map(|time| format!("{time:.6}")).collect();
-            println!("{}", times.join(" "));
+        let precision = words.next().unwrap_or("f32");
+        let key = (name.to_owned(), precision.to_owned());
+        if !cases.contains_key(&key) {
+            cases.insert(key.clone(), Case::named(engine, name, precision)?);
         }
+        let times = cases.get_mut(&key).map(|case| case.times(calls)).transpose()?.unwrap_or_default();
+        println!("{}", times.iter().map(|time| format!("{time:.6}")).collect::<Vec<_>>().join(" "));
     }
     Ok(())
 }
@@ -86,19 +87,50 @@ struct Case {
 }
 
 impl Case {
-    fn new(engine: &Engine, row: &Row) -> Result<Self> {
+    /// A row of this file by its name, or whatever lies in the folder `name`.
+    fn named(engine: &Engine, name: &str, precision: &str) -> Result<Self> {
+        let precision = match precision {
+            "f32" => Precision::F32,
+            "f16" => Precision::F16,
+            "int8" => Precision::Int8,
+            other => panic!("precision: expected f32, f16 or int8, found {other}"),
+        };
+        if let Some(row) = ROWS.iter().find(|row| row.name == name) {
+            return Self::of_row(engine, row, precision);
+        }
+        let mut case = Self::open(engine, Path::new(name), precision, |_, tensor| tensor)?;
+        case.times(1)?;
+        for (output, tensor) in case.outputs.iter() {
+            npy::write(&Path::new(name).join(format!("out.{output}.npy")), tensor)?;
+        }
+        Ok(case)
+    }
+
+    /// A row of this file, compared with the reference.
+    fn of_row(engine: &Engine, row: &Row, precision: Precision) -> Result<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/networks/models").join(row.model);
-        let network = Network::open(folder.join("model.onnx"))?;
+        let mut case = Self::open(engine, &folder, precision, |port, tensor| {
+            let axis = |name| port.axes.iter().position(|axis| axis.to_string() == name);
+            let tensor = axis("batch").map_or(tensor.clone(), |axis| repeated(&tensor, axis, row.batch));
+            axis("length").zip(row.seq_len).map_or(tensor.clone(), |(axis, steps)| repeated(&tensor, axis, steps))
+        })?;
+        case.verify()?;
+        Ok(case)
+    }
+
+    /// The model in `folder`, with those of its inputs that lie there, as `sized` makes them.
+    fn open(engine: &Engine, folder: &Path, precision: Precision, sized: impl Fn(&Port, Tensor) -> Tensor) -> Result<Self> {
+        let onnx = folder.join("model.onnx");
+        let network = Network::open(if onnx.exists() { onnx } else { folder.join("model.safetensors") })?;
         let mut inputs = Vec::new();
         for port in network.inputs() {
-            let tensor = npy::read(&folder.join(format!("in.{}.npy", port.name)))?;
-            let axis = port.axes.iter().position(|axis| axis.to_string() == "batch");
-            let steps = port.axes.iter().position(|axis| axis.to_string() == "length");
-            let tensor = axis.map_or(tensor.clone(), |axis| repeated(&tensor, axis, row.batch));
-            inputs.push((port.name.clone(), steps.zip(row.seq_len).map_or(tensor.clone(), |(axis, steps)| repeated(&tensor, axis, steps))));
+            let file = folder.join(format!("in.{}.npy", port.name));
+            if file.exists() {
+                inputs.push((port.name.clone(), sized(port, npy::read(&file)?)));
+            }
         }
         // what is timed does not depend on what was measured on this machine before
-        let session = engine.session(&network, Options { tuning: Tuning::Model, ..Options::default() })?;
+        let session = engine.session(&network, Options { precision, tuning: Tuning::Model, ..Options::default() })?;
         Ok(Self { session, inputs, outputs: Outputs::default() })
     }
 
