@@ -47,6 +47,10 @@ class Row:
     seq_len: int
     input_size: int
     hidden_size: int
+    lengths: tuple | None = None  # of each row, where not all have `seq_len` steps
+
+    def sizes(self):
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "lengths"}
 
     def __str__(self):
         return f"L={self.layers} D={self.directions} N={self.batch} T={self.seq_len} I={self.input_size} H={self.hidden_size}"
@@ -63,12 +67,22 @@ class Case:
         judge = make_lstm(row).eval()
         judge.load_state_dict(self.lstm.state_dict())
         with torch.inference_mode():
-            self.expected = judge.double()(torch.from_numpy(self.x).double())[0].numpy()  # [T, N, D*H]
+            x = torch.from_numpy(self.x).double()
+            self.expected = unpacked(judge.double()(packed(x, row.lengths))[0]).numpy()  # [T, N, D*H], 0 beyond a row's length
 
     def weights(self, layer, direction):
         """`weight_ih [4H, I]`, `weight_hh [4H, H]`, `bias_ih [4H]`, `bias_hh [4H]`."""
         suffix = f"_l{layer}" + "_reverse" * direction
         return [getattr(self.lstm, name + suffix).detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
+def packed(x, lengths):
+    """`x` as `torch.nn.LSTM` takes rows of different lengths; itself where there are none."""
+    return x if lengths is None else torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=False)
+
+
+def unpacked(y):
+    return y if isinstance(y, torch.Tensor) else torch.nn.utils.rnn.pad_packed_sequence(y)[0]
 
 
 def make_lstm(row):
@@ -113,8 +127,11 @@ class OnnxRuntime:
         return self.session.run(["y"], {"x": self.x})[0]
 
 
-def onnx_model(case):
-    """A graph `x [T, N, I]` to `y [T, N, D*H]`: an LSTM node a layer, with its output [T, D, N, H] brought into the next one's order."""
+def onnx_model(case, joined=True):
+    """A graph `x [T, N, I]` to `y [T, N, D*H]`: an LSTM node a layer, with its output [T, D, N, H] brought into the next one's order.
+
+    Without `joined` the last layer's output is left as it is. Rows of different lengths have an input `sequence_lens [N]` more.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -125,7 +142,11 @@ def onnx_model(case):
         gates = weight.numpy().reshape(4, row.hidden_size, *weight.shape[1:])
         return gates[[0, 3, 1, 2]].reshape(weight.shape)
 
-    nodes, tensors, name = [], [numpy_helper.from_array(np.array([0, 0, -1]), "join")], "x"
+    nodes, name = [], "x"
+    tensors = []
+    if joined or row.layers > 1:  # what the nodes that join directions take as their second input
+        tensors.append(numpy_helper.from_array(np.array([1] if row.directions == 1 else [0, 0, -1]), "join"))
+    lengths = ["sequence_lens"] if row.lengths else []
     for layer in range(row.layers):
         directions = [[reorder(weight) for weight in case.weights(layer, direction)] for direction in range(row.directions)]
         tensors += [
@@ -133,19 +154,23 @@ def onnx_model(case):
             numpy_helper.from_array(np.stack([weight_hh for _, weight_hh, *_ in directions]), f"R{layer}"),
             numpy_helper.from_array(np.stack([np.concatenate(biases) for _, _, *biases in directions]), f"B{layer}"),
         ]
-        output = "y" if layer == row.layers - 1 else f"y{layer}"
+        last = layer == row.layers - 1
+        output = "y" if last else f"y{layer}"
         direction = "bidirectional" if row.directions == 2 else "forward"
-        inputs = [name, f"W{layer}", f"R{layer}", f"B{layer}"]
-        nodes += [
-            helper.make_node("LSTM", inputs, [f"Y{layer}"], hidden_size=row.hidden_size, direction=direction),
-            helper.make_node("Transpose", [f"Y{layer}"], [f"Yt{layer}"], perm=[0, 2, 1, 3]),
-            helper.make_node("Reshape", [f"Yt{layer}", "join"], [output]),
-        ]
+        inputs = [name, f"W{layer}", f"R{layer}", f"B{layer}", *lengths]
+        left = last and not joined
+        nodes.append(helper.make_node("LSTM", inputs, ["y" if left else f"Y{layer}"], hidden_size=row.hidden_size, direction=direction))
+        if not left and row.directions == 1:
+            nodes.append(helper.make_node("Squeeze", [f"Y{layer}", "join"], [output]))
+        elif not left:
+            nodes.append(helper.make_node("Transpose", [f"Y{layer}"], [f"Yt{layer}"], perm=[0, 2, 1, 3]))
+            nodes.append(helper.make_node("Reshape", [f"Yt{layer}", "join"], [output]))
         name = output
-    value = lambda name, size: helper.make_tensor_value_info(name, TensorProto.FLOAT, [row.seq_len, row.batch, size])
-    graph = helper.make_graph(
-        nodes, "lstm", [value("x", row.input_size)], [value("y", row.directions * row.hidden_size)], tensors
-    )
+    value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    steps, rows, units, directions = row.seq_len, row.batch, row.hidden_size, row.directions
+    y = value("y", steps, rows, directions * units) if joined else value("y", steps, directions, rows, units)
+    inputs = [value("x", steps, rows, row.input_size), *(helper.make_tensor_value_info(name, TensorProto.INT32, [rows]) for name in lengths)]
+    graph = helper.make_graph(nodes, "lstm", inputs, [y], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
 
 
@@ -321,7 +346,7 @@ def record(row, peer, whole, resident, error, failure):
         adapter=torch.cuda.get_device_name() if cuda else cpu_name(),
         driver=f"CUDA {torch.version.cuda}" if cuda else "",
         backend=peer.backend,
-        **dataclasses.asdict(row),
+        **row.sizes(),
         n=0 if failure else len(whole),
         **summary([] if failure else whole),
         max_abs_err=error if math.isfinite(error) else None,
@@ -366,7 +391,7 @@ def print_table(records, rows):
     print("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     ms = lambda record, name: "" if record.get(name) is None else f"{record[name]:.3f}"
     for row in rows:
-        sizes = dataclasses.asdict(row)
+        sizes = row.sizes()
         found = [record for record in records if all(record[name] == size for name, size in sizes.items())]
         for found in sorted(found, key=lambda record: (record["median_ms"] is None, record["median_ms"])):
             cells = [*sizes.values(), found["peer"], found.get("setting", ""), found["adapter"] + f" ({found['backend'] or 'cpu'})"]
