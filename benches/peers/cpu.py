@@ -31,9 +31,10 @@ HERE = pathlib.Path(__file__).parent
 ROUNDS = 15
 TURN_MS = 60  # of calls in a turn, where one call takes less
 MOST_CALLS = 2000
-LEAST_CALLS = 2
 QUIET_S = 0.01  # a process that ran for less than a hundredth of such a time is taken to sleep
-PATIENCE_S = 0.5  # for others to become quiet
+PATIENCE_S = 0.5  # for the peers to become quiet
+FOREIGN = 0.05  # of the machine's time taken by anybody else: more, and a round is repeated, if it has not been twice as many already
+FLOOR_TRIES = 5
 
 VARIANTS = {"onnxruntime": ["run", "bound"], "torch": ["onednn", "native"], "torch, ragged": ["packed", "padded"]}
 
@@ -129,7 +130,7 @@ def gemm_peak():
         a, b = (torch.rand(size, size) for _ in range(2))
         out = torch.empty(size, size)
         for multiply in (lambda: torch.mm(a, b, out=out), lambda: np.matmul(a.numpy(), b.numpy(), out=out.numpy())):
-            best = max(best, 2 * size**3 / least_time(multiply, 10))
+            best = max(best, 2 * size**3 / least_time(multiply, 4))
     return best
 
 
@@ -249,9 +250,23 @@ def work(row):
             yield 2 * weights * row_steps, 4 * weights, reads
 
 
-def floor_ms(row, peak, rate):
+def floor_ms(row, peak, rates):
     """The least time that this machine's rates allow: each product takes its FLOPs at the peak, or its weights' bytes at the rate of reading as many."""
-    return 1e3 * sum(max(flops / peak, reads * num_bytes / rate(num_bytes)) for flops, num_bytes, reads in work(row))
+    return 1e3 * sum(max(flops / peak, reads * num_bytes / rates[num_bytes]) for flops, num_bytes, reads in work(row))
+
+
+class Foreign:
+    """The share of the machine's time that goes to anybody but this process and `peers`, from now on."""
+
+    def __init__(self, peers):
+        self.peers, self.start, self.before = list(peers), time.perf_counter(), 0.0
+        self.before = self.seconds()
+
+    def seconds(self):
+        return machine_seconds() - sum(peer.cpu_seconds() for peer in self.peers) - time.process_time()
+
+    def share(self):
+        return max(0.0, self.seconds() - self.before) / (time.perf_counter() - self.start) / os.cpu_count()
 
 
 def contest(case, folder, peers, arguments):
@@ -260,24 +275,46 @@ def contest(case, folder, peers, arguments):
     for name, peer in peers.items():
         for variant in ["f32", *arguments.precision] if name == "cellgate" else VARIANTS.get(name + ragged, VARIANTS[name]):
             peer.ask(folder, 0, variant)
-            entries.append(dict(peer=name, variant=variant, max_abs_err=verify(case, folder, name, variant), rounds=[]))
+            entries.append(dict(peer=name, variant=variant, max_abs_err=verify(case, folder, name, variant)))
     for entry in entries:
         settle(peers.values())
-        estimate = min(peers[entry["peer"]].ask(folder, 5, entry["variant"])[1:])
-        entry["calls"] = min(max(math.ceil(TURN_MS / estimate), LEAST_CALLS), MOST_CALLS)
-    busy, ours, start = machine_seconds(), our_seconds(peers), time.perf_counter()
-    for number in range(arguments.rounds):
-        first = number % len(entries)
-        for entry in entries[first:] + entries[:first]:
+        estimate = min(peers[entry["peer"]].ask(folder, 3, entry["variant"])[1:])
+        entry["calls"] = min(math.ceil(TURN_MS / estimate), MOST_CALLS)
+    rounds, shares = [], []
+    while sum(share <= FOREIGN for share in shares) < arguments.rounds and len(rounds) < 2 * arguments.rounds:
+        foreign, times = Foreign(peers.values()), [None] * len(entries)
+        for turn in range(len(entries)):
+            number = (len(rounds) + turn) % len(entries)  # everybody is first once
             settle(peers.values())
             # the first call finds others' data in the caches
-            entry["rounds"].append(peers[entry["peer"]].ask(folder, entry["calls"] + 1, entry["variant"])[1:])
-    wall = (time.perf_counter() - start) * os.cpu_count()
-    return entries, max(0.0, machine_seconds() - busy - (our_seconds(peers) - ours)) / wall
+            times[number] = peers[entries[number]["peer"]].ask(folder, entries[number]["calls"] + 1, entries[number]["variant"])[1:]
+        rounds.append(times)
+        shares.append(foreign.share())
+    quietest = sorted(range(len(rounds)), key=shares.__getitem__)[: arguments.rounds]
+    for number, entry in enumerate(entries):
+        entry["rounds"] = [rounds[kept][number] for kept in quietest]
+    return entries, statistics.mean(shares[kept] for kept in quietest)
 
 
-def our_seconds(peers):
-    return sum(peer.cpu_seconds() for peer in peers.values()) + time.process_time()
+class Floor:
+    """What this machine can do at most, as far as it was seen."""
+
+    def __init__(self, peer, others):
+        self.peer, self.others, self.best = peer, others, {}
+
+    def rate(self, *what):
+        """The best so far; asks again, until nobody else disturbs it."""
+        for _ in range(FLOOR_TRIES):
+            settle(self.others)
+            foreign = Foreign([self.peer])
+            self.best[what] = max(self.best.get(what, 0.0), self.peer.ask(*what)[0])
+            if foreign.share() <= FOREIGN:
+                break
+        return self.best[what]
+
+    def measure(self, row):
+        """FLOP/s, and bytes a second for as many bytes as each of the row's matrices has."""
+        return self.rate("product"), {num_bytes: self.rate("read", num_bytes) for num_bytes in sorted({num_bytes for _, num_bytes, _ in work(row)})}
 
 
 def result(entry, flops, floor):
@@ -309,7 +346,7 @@ def reports(row, entries, common, floor):
             lengths=row.lengths,
             flops=flops,
             **common,
-            floor_ms=floor and round(floor, 5),
+            floor_ms=floor and float(f"{floor:.4g}"),
             ratio=round(faster[1]["median_ms"] / found["median_ms"], 3),
             ratio_quartiles=[round(quartiles[0], 3), round(quartiles[2], 3)],
             cellgate=found,
@@ -319,16 +356,18 @@ def reports(row, entries, common, floor):
 
 
 def table(records):
-    lines = ["| L | D | N | T | I | H | precision | cellgate ms | MAD | ONNX Runtime ms | MAD | PyTorch ms | MAD | ratio | GFLOP/s | | | floor ms | share of it | | |"]
-    lines.append("|" + "---|" * 7 + "--:|" * 14)
+    columns = ["L", "D", "N", "T", "I", "H", "precision", "cellgate ms", "ONNX Runtime ms", "PyTorch ms", "ratio", "quartiles"]
+    columns += ["GFLOP/s of each", "floor ms", "share of it, of each", "largest error of each", "foreign CPU"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * 7 + "--:|" * (len(columns) - 7)]
     for record in records:
         found = [record[name] for name in ("cellgate", "onnxruntime", "torch")]
+        each = lambda name, form: ", ".join("-" if peer[name] is None else format(peer[name], form) for peer in found)
         steps = f"{min(record['lengths'])} to {max(record['lengths'])}" if record["lengths"] else record["seq_len"]
         cells = [record["layers"], record["directions"], record["batch"], steps, record["input_size"], record["hidden_size"], found[0]["variant"]]
-        cells += [f"{peer[name]:.3g}" if name == "mad_ms" else f"{peer[name]:.4g}" for peer in found for name in ("median_ms", "mad_ms")]
-        cells += [f"{record['ratio']:.2f}", *(f"{peer['gflops']:.4g}" for peer in found)]
-        cells += [f"{record['floor_ms']:.3g}" if record["floor_ms"] else ""]
-        cells += [f"{100 * peer['floor_share']:.0f} %" if peer["floor_share"] else "" for peer in found]
+        cells += [f"{peer['median_ms']:.4g} ± {peer['mad_ms']:.2g} ({peer['variant']})" for peer in found]
+        cells += [f"{record['ratio']:.2f}", "{:.2f} to {:.2f}".format(*record["ratio_quartiles"]), each("gflops", ".4g")]
+        cells += [f"{record['floor_ms']:.3g}" if record["floor_ms"] else "-", each("floor_share", ".0%"), each("max_abs_err", ".0e")]
+        cells += [f"{record['foreign_cpu']:.0%}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -359,26 +398,23 @@ def main():
     peers |= {name: worker(name) for name in ("onnxruntime", "torch")}
     common = dict(threads=arguments.threads, cpu=cpu_name(), commit=commit_of(program))
     common["versions"] = {name: peer.version for name, peer in peers.items() if name != "cellgate"}
-    floor = None if arguments.no_floor else worker("floor")
-    if floor:
-        settle([*peers.values(), floor])
-        peak = floor.ask("product")[0]
-        common["peak_gflops"] = round(peak / 1e9, 1)
+    floor = None if arguments.no_floor else Floor(worker("floor"), list(peers.values()))
     records = []
     with tempfile.TemporaryDirectory() as parent:
         for number, row in enumerate(rows):
             print(row, "" if row.lengths is None else f"lengths {min(row.lengths)} to {max(row.lengths)}", file=sys.stderr)
-            rates = {}
-            if floor:
-                settle([*peers.values(), floor])
-                rates = {num_bytes: floor.ask("read", num_bytes)[0] for _, num_bytes, _ in work(row)}
             case, folder = Case(row), pathlib.Path(parent) / str(number)
             folder.mkdir()
             write_case(case, folder)
             entries, foreign = contest(case, folder, peers, arguments)
             common["foreign_cpu"] = round(foreign, 3)
-            common["read_gb_per_s"] = {num_bytes: round(rate / 1e9, 1) for num_bytes, rate in rates.items()}
-            for record in reports(row, entries, common, floor_ms(row, peak, rates.get) if floor else None):
+            least = None
+            if floor:
+                peak, rates = floor.measure(row)
+                common["peak_gflops"] = round(peak / 1e9, 1)
+                common["read_gb_per_s"] = {num_bytes: round(rate / 1e9, 1) for num_bytes, rate in rates.items()}
+                least = floor_ms(row, peak, rates)
+            for record in reports(row, entries, common, least):
                 print(json.dumps(record), flush=True)
                 records.append(record)
     if arguments.table:
