@@ -183,6 +183,10 @@ class Peer:
         self.process.stdin.flush()
         return [float(word) for word in self.answer().split()]
 
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
     def cpu_seconds(self):
         """What the threads that it has have run."""
         seconds = 0
@@ -417,6 +421,8 @@ def main():
             for record in reports(row, entries, common, least):
                 print(json.dumps(record), flush=True)
                 records.append(record)
+    for peer in [*peers.values(), *([floor.peer] if floor else [])]:
+        peer.end()
     if arguments.table:
         arguments.table.write_text(table(records))
     else:
