@@ -401,6 +401,7 @@ def main():
     peers = dict(cellgate=Peer([program, "--bench"], arguments.threads, CELLGATE_ROUNDS="1", CELLGATE_BENCH="CPU"))
     peers |= {name: worker(name) for name in ("onnxruntime", "torch")}
     common = dict(threads=arguments.threads, cpu=cpu_name(), commit=commit_of(program))
+    common["built"] = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(program.stat().st_mtime))
     common["versions"] = {name: peer.version for name, peer in peers.items() if name != "cellgate"}
     floor = None if arguments.no_floor else Floor(worker("floor"), list(peers.values()))
     records = []
