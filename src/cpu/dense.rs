@@ -4,7 +4,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, s};
 use rayon::prelude::*;
 
-use super::activation::apply;
+use super::lanes::rows::{log_softmax_row, map_slice, softmax_row};
 use super::pack::transposed;
 use crate::network::{DenseStage, Embedding, Linear, RowFunction};
 
@@ -85,18 +85,10 @@ impl CpuDense {
 
 /// As the reference has it, in place and in float32.
 fn row_function(row: &mut [f32], function: RowFunction) {
-    if let RowFunction::Activation(activation) = function {
-        apply(activation, row);
-    }
-    let (RowFunction::Softmax | RowFunction::LogSoftmax) = function else { return };
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    row.iter_mut().for_each(|value| *value -= largest);
-    if function == RowFunction::LogSoftmax {
-        let log_sum = row.iter().map(|value| value.exp()).sum::<f32>().ln();
-        row.iter_mut().for_each(|value| *value -= log_sum);
-    } else {
-        row.iter_mut().for_each(|value| *value = value.exp());
-        let sum: f32 = row.iter().sum();
-        row.iter_mut().for_each(|value| *value /= sum);
+    match function {
+        RowFunction::None => {}
+        RowFunction::Activation(activation) => map_slice(activation, row),
+        RowFunction::Softmax => softmax_row(row),
+        RowFunction::LogSoftmax => log_softmax_row(row),
     }
 }

@@ -10,6 +10,7 @@
 mod activation;
 mod cell;
 mod dense;
+mod lanes;
 mod pack;
 mod real;
 #[cfg(test)]
