@@ -1,8 +1,7 @@
 //! The activation functions on SIMD vectors.
 //!
-//! An error of 1 ulp is the distance between the exact value's float32 neighbours. The bounds stated here hold for every float32, with
-//! fused multiply-adds; where an instruction set has none, the bounds in brackets do. Results that would be subnormal may be zero where it
-//! is said so. NaN gives NaN.
+//! An error of 1 ulp is the distance between the float32 values around the exact one. The bounds stated here hold for every float32, with
+//! fused multiply-adds and without. A result that would be subnormal may be zero where it is said so. NaN gives NaN.
 
 use rten_simd::ops::{BitOps, FloatOps, IntOps, NumOps};
 use rten_simd::{Isa, Simd};
@@ -24,8 +23,8 @@ const EXP: [f32; 5] = [0.499_999_85, 0.166_664_72, 0.041_669_536, 0.008_373_124_
 /// `tanh` is 1 from here on.
 const TANH_END: f32 = 9.02;
 
-/// `log1p(x) = 2 * atanh(s)` with `s = x / (2 + x)`: the series `(2 * atanh(s) / s - 2) / s^2` in `s^2`, for `s <= 1/3`.
-const LN_1P: [f32; 5] = [0.666_666_67, 0.399_997_06, 0.285_923_58, 0.217_065_76, 0.232_243_29];
+/// `(2 * atanh(s) / s - 2) / s^2` in `s^2` for `0 <= s <= 1/3`, from the constant up.
+const LN_1P: [f32; 5] = [0.666_666_7, 0.399_997_06, 0.285_923_58, 0.217_065_76, 0.232_243_29];
 
 /// `x` where it is NaN or `<= bound`, else `bound`.
 #[inline(always)]
@@ -44,37 +43,46 @@ pub(in crate::cpu) fn at_least<I: Isa>(isa: I, x: I::F32, bound: f32) -> I::F32 
     if ops.len() > 4 { ops.max(bound, x) } else { ops.select(bound, x, ops.lt(x, bound)) }
 }
 
-/// `c[0] + x * (c[1] + x * (c[2] + ...))`
+/// One step of every vector before the next step of any. The steps of one vector wait for each other; another's fill the time.
+///
+/// The vectors named first say how many, no more. A closure would not do: it has to be inlined for the vector instructions' sake.
+macro_rules! each {
+    ($vectors:expr, $at:ident => $step:expr) => {{
+        let mut made = $vectors;
+        let mut $at = 0;
+        while $at < made.len() {
+            made[$at] = $step;
+            $at += 1;
+        }
+        made
+    }};
+}
+pub(in crate::cpu) use each;
+
+/// Several vectors.
+pub(in crate::cpu) type Vectors<I, const N: usize> = [<I as Isa>::F32; N];
+
+/// `x` as `k * ln 2 + r`, with an integer `k` and `|r| <= ln(2) / 2`: `r`, and floats with `k + offset` in their low bits.
 #[inline(always)]
-fn polynomial<I: Isa, const N: usize>(isa: I, x: I::F32, coefficients: [f32; N]) -> I::F32 {
+fn reduced<I: Isa, const N: usize>(isa: I, x: Vectors<I, N>, offset: f32) -> (Vectors<I, N>, Vectors<I, N>) {
     let ops = isa.f32();
-    let mut sum = ops.splat(coefficients[N - 1]);
-    for &coefficient in coefficients[..N - 1].iter().rev() {
-        sum = ops.mul_add(sum, x, ops.splat(coefficient));
-    }
-    sum
+    let round = ops.splat(ROUND + offset);
+    let shifted = each!(x, at => ops.mul_add(x[at], ops.splat(std::f32::consts::LOG2_E), round));
+    let k = each!(x, at => ops.sub(shifted[at], round));
+    let r = each!(x, at => ops.mul_add(k[at], ops.splat(-LN_2[0]), x[at]));
+    (each!(x, at => ops.mul_add(k[at], ops.splat(-LN_2[1]), r[at])), shifted)
 }
 
-/// `x` as `k * ln 2 + r`, with an integer `k` and `|r| <= ln(2) / 2`: `r`, and `k + offset` in the low bits of a float's.
+/// `exp(r) - 1` for what [`reduced`] leaves. The polynomial goes by pairs, because a chain of dependent steps is what takes time.
 #[inline(always)]
-fn reduced<I: Isa>(isa: I, x: I::F32, offset: i16) -> (I::F32, I::I32) {
+fn exp_m1_near_zero<I: Isa, const N: usize>(isa: I, r: Vectors<I, N>) -> Vectors<I, N> {
     let ops = isa.f32();
-    let round = ops.splat(ROUND + f32::from(offset));
-    let shifted = ops.mul_add(x, ops.splat(std::f32::consts::LOG2_E), round);
-    let k = ops.sub(shifted, round);
-    let r = ops.mul_add(k, ops.splat(-LN_2[0]), x);
-    (ops.mul_add(k, ops.splat(-LN_2[1]), r), shifted.reinterpret_cast())
-}
-
-/// `exp(r) - 1` for what [`reduced`] leaves. In pairs rather than after Horner, because the chain of dependent steps is what takes time.
-#[inline(always)]
-fn exp_m1_near_zero<I: Isa>(isa: I, r: I::F32) -> I::F32 {
-    let ops = isa.f32();
-    let square = ops.mul(r, r);
-    let low = ops.mul_add(ops.splat(EXP[1]), r, ops.splat(EXP[0]));
-    let high = ops.mul_add(ops.splat(EXP[3]), r, ops.splat(EXP[2]));
-    let high = ops.mul_add(ops.splat(EXP[4]), square, high);
-    ops.mul_add(ops.mul_add(high, square, low), square, r)
+    let square = each!(r, at => ops.mul(r[at], r[at]));
+    let low = each!(r, at => ops.mul_add(ops.splat(EXP[1]), r[at], ops.splat(EXP[0])));
+    let high = each!(r, at => ops.mul_add(ops.splat(EXP[3]), r[at], ops.splat(EXP[2])));
+    let high = each!(r, at => ops.mul_add(ops.splat(EXP[4]), square[at], high[at]));
+    let all = each!(r, at => ops.mul_add(high[at], square[at], low[at]));
+    each!(r, at => ops.mul_add(all[at], square[at], r[at]))
 }
 
 /// The power of two whose biased exponent stands in the low bits: 0 gives zero, 255 infinity.
@@ -83,73 +91,79 @@ fn power<I: Isa>(isa: I, biased: I::I32) -> I::F32 {
     isa.i32().shift_left::<23>(biased).reinterpret_cast()
 }
 
+/// `exp(x)` as `(1 + m) * scale`, for `-88.1 <= x <= 89`: `m` and `scale`. The scale is zero below -88.1 and infinite above 88.4.
+#[inline(always)]
+fn exp_parts<I: Isa, const N: usize>(isa: I, x: Vectors<I, N>) -> (Vectors<I, N>, Vectors<I, N>) {
+    let (r, shifted) = reduced(isa, x, BIAS as f32);
+    (exp_m1_near_zero(isa, r), each!(x, at => power(isa, shifted[at].reinterpret_cast())))
+}
+
 /// `exp(x)`: 1.1 ulp, subnormal results included.
 #[inline(always)]
 pub(in crate::cpu) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let (ops, int) = (isa.f32(), isa.i32());
-    let x = at_most(isa, at_least(isa, x, -104.5), 89.0);
-    let (r, k) = reduced(isa, x, 0);
-    let series = ops.add(exp_m1_near_zero(isa, r), ops.one());
+    let ([r], [shifted]) = reduced(isa, [at_most(isa, at_least(isa, x, -104.5), 89.0)], 0.0);
+    let [m] = exp_m1_near_zero(isa, [r]);
     // the power of two as a product of two, each of them normal
-    let k = int.sub(k, ops.splat(ROUND).reinterpret_cast());
+    let k = int.sub(shifted.reinterpret_cast(), ops.splat(ROUND).reinterpret_cast());
     let half = int.shift_right::<1>(k);
     let bias = int.splat(BIAS);
-    let scaled = ops.mul(series, power(isa, int.add(half, bias)));
+    let scaled = ops.mul(ops.add(m, ops.one()), power(isa, int.add(half, bias)));
     ops.mul(scaled, power(isa, int.add(int.sub(k, half), bias)))
 }
 
-/// `exp(x)` in fewer steps: 1.1 ulp between -87 and 88.3, zero below -88.1 and infinity above 88.4.
+/// `exp(x) - 1` for `-87 <= x <= 88`: 1.5 ulp, near zero too.
 #[inline(always)]
-pub(in crate::cpu) fn exp_normal<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+fn exp_m1<I: Isa, const N: usize>(isa: I, x: Vectors<I, N>) -> Vectors<I, N> {
     let ops = isa.f32();
-    let (r, k) = reduced(isa, at_most(isa, at_least(isa, x, -88.1), 89.0), 127);
-    ops.mul(ops.add(exp_m1_near_zero(isa, r), ops.one()), power(isa, k))
+    let (m, scale) = exp_parts(isa, x);
+    let less = each!(x, at => ops.sub(scale[at], ops.one()));
+    each!(x, at => ops.mul_add(m[at], scale[at], less[at]))
 }
 
-/// `exp(x) - 1` for `-87 <= x <= 88`: 2 ulp, near zero too.
-#[inline(always)]
-fn exp_m1<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let ops = isa.f32();
-    let (r, k) = reduced(isa, x, 127);
-    let scale = power(isa, k);
-    ops.mul_add(scale, exp_m1_near_zero(isa, r), ops.sub(scale, ops.one()))
-}
-
-/// `ln(1 + x)` for `0 <= x <= 1`: 3 ulp, near zero too.
+/// `ln(1 + x)`, which is `2 * atanh(x / (2 + x))`, for `0 <= x <= 1`: 3 ulp, near zero too.
 #[inline(always)]
 fn ln_1p<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let ops = isa.f32();
     let s = ops.div(x, ops.add(x, ops.splat(2.0)));
     let square = ops.mul(s, s);
-    ops.mul(s, ops.mul_add(polynomial(isa, square, LN_1P), square, ops.splat(2.0)))
+    let mut series = ops.splat(LN_1P[4]);
+    for coefficient in [LN_1P[3], LN_1P[2], LN_1P[1], LN_1P[0], 2.0] {
+        series = ops.mul_add(series, square, ops.splat(coefficient));
+    }
+    ops.mul(s, series)
 }
 
 /// `1 + exp(-x)`, of which [`sigmoid`] is the reciprocal.
 #[inline(always)]
-pub(super) fn sigmoid_denominator<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+pub(super) fn sigmoid_denominators<I: Isa, const N: usize>(isa: I, x: Vectors<I, N>) -> Vectors<I, N> {
     let ops = isa.f32();
-    ops.add(ops.one(), exp_normal(isa, ops.neg(x)))
+    let x = each!(x, at => at_most(isa, at_least(isa, ops.neg(x[at]), -88.1), 89.0));
+    let (m, scale) = exp_parts(isa, x);
+    let m = each!(x, at => ops.add(m[at], ops.one()));
+    each!(x, at => ops.mul_add(m[at], scale[at], ops.one()))
 }
 
-/// `1 / (1 + exp(-x))`: 2.5 ulp, relative to the value far below zero too, but zero below -88.3, where it would be subnormal.
+/// `1 / (1 + exp(-x))`: 2.5 ulp, relative to the value far below zero too, but zero below -88.4, where it is subnormal.
 #[inline(always)]
 pub(in crate::cpu) fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    isa.f32().reciprocal(sigmoid_denominator(isa, x))
+    let [denominator] = sigmoid_denominators(isa, [x]);
+    isa.f32().reciprocal(denominator)
 }
 
-/// `exp(2x) - 1` and `exp(2x) + 1`, of which [`tanh`] is the quotient: within `-1..=6.9e7` and 2 more.
+/// `exp(2x) - 1` and `exp(2x) + 1`, of which [`tanh`] is the quotient: from -1 and 1 to 6.9e7.
 #[inline(always)]
-pub(super) fn tanh_fraction<I: Isa>(isa: I, x: I::F32) -> (I::F32, I::F32) {
+pub(super) fn tanh_fractions<I: Isa, const N: usize>(isa: I, x: Vectors<I, N>) -> (Vectors<I, N>, Vectors<I, N>) {
     let ops = isa.f32();
-    let x = at_most(isa, at_least(isa, x, -TANH_END), TANH_END);
-    let numerator = exp_m1(isa, ops.add(x, x));
-    (numerator, ops.add(numerator, ops.splat(2.0)))
+    let twice = each!(x, at => at_most(isa, at_least(isa, ops.add(x[at], x[at]), -2.0 * TANH_END), 2.0 * TANH_END));
+    let numerators = exp_m1(isa, twice);
+    (numerators, each!(x, at => ops.add(numerators[at], ops.splat(2.0))))
 }
 
 /// `tanh(x)`: 3 ulp, near zero too; never beyond 1.
 #[inline(always)]
 pub(in crate::cpu) fn tanh<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let (numerator, denominator) = tanh_fraction(isa, x);
+    let ([numerator], [denominator]) = tanh_fractions(isa, [x]);
     isa.f32().div(numerator, denominator)
 }
 
@@ -175,10 +189,17 @@ pub(in crate::cpu) fn apply<I: Isa>(isa: I, activation: Activation, x: I::F32) -
         Activation::ThresholdedRelu { .. } => ops.select(ops.zero(), x, ops.le(x, alpha)),
         Activation::ScaledTanh { .. } => ops.mul(alpha, tanh(isa, ops.mul(beta, x))),
         Activation::HardSigmoid { .. } => at_most(isa, at_least(isa, ops.mul_add(alpha, x, beta), 0.0), 1.0),
-        Activation::Elu { .. } => above_zero_or(isa, x, ops.mul(alpha, exp_m1(isa, at_most(isa, at_least(isa, x, -80.0), 0.0)))),
+        Activation::Elu { .. } => above_zero_or(isa, x, ops.mul(alpha, elu_below_zero(isa, x))),
         Activation::Softsign => softsign(isa, x),
         Activation::Softplus => softplus(isa, x),
     }
+}
+
+/// `exp(x) - 1` for `x <= 0`, and anything above. It is -1 long before the bound.
+#[inline(always)]
+fn elu_below_zero<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+    let [value] = exp_m1(isa, [at_least(isa, x, -80.0)]);
+    value
 }
 
 /// `x / (1 + |x|)`: 1.5 ulp. A bound at which it is 1 keeps the quotient of infinities away.

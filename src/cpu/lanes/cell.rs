@@ -3,18 +3,40 @@
 use rten_simd::Isa;
 use rten_simd::ops::{FloatOps, NumOps};
 
-use super::activation::{sigmoid_denominator, tanh_fraction};
+use super::activation::{Vectors, each, sigmoid_denominators, tanh_fractions};
+
+/// The pre-activations of `N` vectors of units.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct Gates<I: Isa, const N: usize> {
+    /// input
+    pub(in crate::cpu) i: Vectors<I, N>,
+    /// forget
+    pub(in crate::cpu) f: Vectors<I, N>,
+    /// candidate
+    pub(in crate::cpu) g: Vectors<I, N>,
+    /// output
+    pub(in crate::cpu) o: Vectors<I, N>,
+}
 
 /// `c_next = sigmoid(f) * c + sigmoid(i) * tanh(g)` and `h_next = sigmoid(o) * tanh(c_next)`, as `(c_next, h_next)`.
 ///
-/// Each product is one quotient: three divisions instead of five.
+/// Each product is one quotient, so that there are three divisions instead of five. `c_next` is within 6 ulp of the sum of its terms'
+/// absolute values, and `h_next` within 6 ulp of what belongs to `c_next` as it was rounded; both within 1e-30 where that is more, because
+/// a gate that is as good as shut may be zero. Random numbers came to 4.5. `|h_next|` is never beyond 1.
+///
+/// Two vectors at once take less time than one after the other, since most of it is waiting; more than four have no registers.
 #[inline(always)]
-pub(in crate::cpu) fn standard<I: Isa>(isa: I, i: I::F32, f: I::F32, g: I::F32, o: I::F32, c: I::F32) -> (I::F32, I::F32) {
+pub(in crate::cpu) fn standard<I: Isa, const N: usize>(isa: I, gates: Gates<I, N>, c: Vectors<I, N>) -> (Vectors<I, N>, Vectors<I, N>) {
     let ops = isa.f32();
-    let kept = ops.div(c, sigmoid_denominator(isa, f));
-    let (numerator, denominator) = tanh_fraction(isa, g);
-    let added = ops.div(numerator, ops.mul(denominator, sigmoid_denominator(isa, i)));
-    let c_next = ops.add(kept, added);
-    let (numerator, denominator) = tanh_fraction(isa, c_next);
-    (c_next, ops.div(numerator, ops.mul(denominator, sigmoid_denominator(isa, o))))
+    let forget = sigmoid_denominators(isa, gates.f);
+    let input = sigmoid_denominators(isa, gates.i);
+    let (numerators, denominators) = tanh_fractions(isa, gates.g);
+    let denominators = each!(c, at => ops.mul(denominators[at], input[at]));
+    let added = each!(c, at => ops.div(numerators[at], denominators[at]));
+    let kept = each!(c, at => ops.div(c[at], forget[at]));
+    let c_next = each!(c, at => ops.add(kept[at], added[at]));
+    let output = sigmoid_denominators(isa, gates.o);
+    let (numerators, denominators) = tanh_fractions(isa, c_next);
+    let denominators = each!(c, at => ops.mul(denominators[at], output[at]));
+    (c_next, each!(c, at => ops.div(numerators[at], denominators[at])))
 }

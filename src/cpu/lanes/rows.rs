@@ -8,7 +8,7 @@ use super::activation::{Function, Sigmoid, Tanh, exp};
 use crate::network::Activation;
 
 /// Replaces every value by the function's.
-pub(super) struct Each<'a, F>(pub(super) F, pub(super) &'a mut [f32]);
+pub(in crate::cpu) struct Each<'a, F>(pub(in crate::cpu) F, pub(in crate::cpu) &'a mut [f32]);
 
 impl<F: Function> SimdOp for Each<'_, F> {
     type Output = ();
