@@ -7,10 +7,19 @@ use serde::Serialize;
 /// On what kind of device to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// a hardware GPU where there is one, else the CPU; which and why is said
+    /// A hardware GPU beside the CPU where there is one, else the CPU alone; which and why is said.
+    ///
+    /// With both, every LSTM runs each shape of call, a number of rows and of steps, on the side that is expected to be faster: by calls of both that
+    /// [`Session::tune`](crate::Session::tune) measured, else by cost models of both. The side is chosen at the first use of a shape in a session
+    /// and kept; [`Session::schedules`](crate::Session::schedules) says which and why. The sides round differently, so that calls of different lengths
+    /// may differ in the last bits as different devices do; those on a [`State`](crate::State) or [`Stream`](crate::Stream) do not, because it
+    /// stays on the side that is chosen when it is made, for its number of rows and one step. Linear layers and embeddings run where their input is.
+    /// An LSTM that the GPU has no room for runs on the CPU, and the reason says so.
+    ///
+    /// A request that names an adapter or a graphics API has that GPU alone.
     #[default]
     Auto,
-    /// a GPU, or an error
+    /// a GPU, and nothing but a GPU, or an error
     Gpu,
     /// the CPU backend
     Cpu,

@@ -54,8 +54,9 @@ mod tensor;
 
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Hardware, Selection};
 pub use engine::{
-    Alternative, CandidateReport, ChoiceReason, Engine, Explanation, HostState, KernelCount, LstmExplanation, LstmTuning, Measurement, MemoryUse,
-    Options, PartRun, RefusedSchedule, ScheduleUse, Session, Slot, State, Stream, TuneReport, Tuning,
+    Alternative, CandidateReport, ChoiceReason, Crossover, Engine, Explanation, HostState, KernelCount, LstmExplanation, LstmTuning, Measurement,
+    MemoryUse, Options, PartRun, RefusedSchedule, ScheduleUse, Session, SideExplanation, SidesExplanation, SidesMeasurement, Slot, State, Stream,
+    TuneReport, Tuning,
 };
 #[doc(hidden)]
 pub use engine::{Chain, ChainInput, ChainStage, DenseExplanation, Started};

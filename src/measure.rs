@@ -2,6 +2,15 @@
 
 use std::time::Duration;
 
+/// A duration for people: `1.50 ms`.
+pub fn seconds_for_people(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} us", s * 1e6),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
+    }
+}
+
 /// Order statistics of a set of samples, in the samples' unit.
 ///
 /// With `x` the samples in ascending order, counted from 1:

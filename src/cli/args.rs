@@ -29,7 +29,7 @@ pub(super) struct DeviceArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ChoiceArg {
-    /// a hardware GPU where there is one, else the CPU
+    /// a hardware GPU beside the CPU where there is one, each LSTM and shape on the side expected to be faster; else the CPU
     Auto,
     /// a GPU, or an error
     Gpu,

@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     #[expect(clippy::cast_precision_loss, reason = "a rate needs few digits")]
     let characters_per_second = args.length as f64 / written.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
     let check = verify(args, &network, &alphabet, &written)?;
-    output::say(&format!("{characters_per_second:.0} characters per second on {}", engine.describe().device));
+    output::say(&format!("{characters_per_second:.0} characters per second on {}", written.schedule.first_side(&engine.describe().device)));
     output::say(&check.text);
     if args.json {
         let (schedule, max_abs_err) = (written.schedule, check.max_abs_err);

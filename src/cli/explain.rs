@@ -1,13 +1,13 @@
 //! `cellgate explain`: the plan of a call, without the call.
 
-use cellgate::{Alternative, Explanation, LstmExplanation, LstmTuning, Session, TuneReport};
+use cellgate::{Alternative, DeviceKind, Explanation, LstmExplanation, LstmTuning, Session, SideExplanation, SidesExplanation, TuneReport};
 use serde::Serialize;
 
 use super::args::{DeviceArgs, ModelArgs, SessionArgs};
 use super::output::{self, DeviceFields, Spinner};
 use super::{Result, Verdict};
 
-/// Show the plan of a call: schedule and what else could run, dispatches, bytes moved, FLOPs, floor, memory
+/// Show the plan of a call: GPU or CPU, schedule and what else could run, dispatches, bytes moved, FLOPs, floor, memory
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -29,6 +29,7 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "Examples:
+  cellgate explain model.onnx --batch 32 --seq-len 1000
   cellgate explain model.onnx --batch 32 --seq-len 1000 --device gpu
   cellgate explain model.onnx --batch 32 --seq-len 1000 --tune";
 
@@ -78,10 +79,14 @@ fn tune(args: &Args, session: &mut Session) -> Result<TuneReport> {
     if report.lstms.is_empty() {
         output::say(&format!("note: nothing to measure: {} has one schedule", session.engine().describe().device));
     }
-    for LstmTuning { node, rows, seq_len, candidates, seconds, .. } in &report.lstms {
+    for LstmTuning { node, rows, seq_len, candidates, sides, seconds, .. } in &report.lstms {
         let timed = candidates.iter().filter(|candidate| candidate.n > 0).count();
         let calls = format!("{timed} of {} candidates timed on calls of {rows} rows and {seq_len} steps", candidates.len());
         output::say(&format!("measured `{node}`: {calls}, in {seconds:.1} s"));
+        if let Some(sides) = sides {
+            let [gpu, cpu] = [sides.gpu_seconds, sides.cpu_seconds].map(output::seconds);
+            output::say(&format!("measured `{node}`: whole calls take {gpu} on the GPU, {cpu} on the CPU ({})", sides.cpu));
+        }
         for candidate in candidates {
             // that the model did not think much of the others needs no line each
             if let Some(why) = candidate.why_not.as_ref().filter(|_| candidate.n == 0 && candidate.tried) {
@@ -125,6 +130,7 @@ fn describe(lstm: &LstmExplanation) -> String {
     rows.extend([row("arithmetic", output::flops(lstm.flops)), row("floor", floor)]);
     rows.extend(lstm.predicted_seconds.map(|seconds| row("expected", format!("{} by the cost model", output::seconds(seconds)))));
     let mut text = format!("\nLSTM `{}`\n{}", lstm.node, output::table(&rows, "  "));
+    text += &lstm.sides.as_ref().map_or_else(String::new, describe_sides);
     text += &describe_alternatives(lstm);
     if !lstm.memory.is_empty() {
         let memory = lstm.memory.iter().map(|memory| row(&memory.name, output::bytes(memory.bytes)));
@@ -132,6 +138,19 @@ fn describe(lstm: &LstmExplanation) -> String {
         text += &format!("\n  memory on the device\n{}", output::table(&rows, "    "));
     }
     text
+}
+
+/// The GPU beside the CPU.
+fn describe_sides(sides: &SidesExplanation) -> String {
+    let row = |name: &str, kind: DeviceKind, side: &SideExplanation| {
+        let marked = if kind == sides.chosen { "*" } else { "" };
+        let schedule = side.schedule.clone().or_else(|| side.unable.clone()).unwrap_or_default();
+        let time = side.seconds.map_or_else(String::new, |seconds| format!("{} for the whole call", output::seconds(seconds)));
+        [marked.to_owned(), name.to_owned(), schedule, time]
+    };
+    let rows = [row("GPU", DeviceKind::Gpu, &sides.gpu), row("CPU", DeviceKind::Cpu, &sides.cpu)];
+    let crossover = sides.crossover.map_or_else(String::new, |crossover| format!("\n  crossover: {crossover}"));
+    format!("\n  sides\n{}{crossover}", output::table(&rows, "    "))
 }
 
 /// What else could run, and what could not.

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use cellgate::{DeviceKind, GraphicsBackend, ScheduleUse, Selection, Session};
+pub(super) use cellgate::measure::seconds_for_people as seconds;
+use cellgate::{DeviceInfo, DeviceKind, GraphicsBackend, ScheduleUse, Selection, Session};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -62,12 +63,18 @@ pub(super) struct ScheduleFields {
 }
 
 impl ScheduleFields {
+    /// The name of the side that the first LSTM ran on.
+    pub(super) fn first_side<'a>(&self, device: &'a DeviceInfo) -> &'a str {
+        side_name(device, self.schedules.first().map_or(device.kind, |used| used.device))
+    }
+
     /// Says on stderr what ran and why, and what of the records could not be used.
     pub(super) fn say(session: &Session) -> Self {
         let (schedules, device) = (session.schedules().to_vec(), &session.engine().describe().device);
-        for ScheduleUse { node, rows, schedule, why } in &schedules {
-            let of = if schedules.len() > 1 { format!(" of `{node}`, {rows} rows") } else { String::new() };
-            say(&format!("schedule{of}: {schedule}, on {} ({why})", device.name));
+        for ScheduleUse { node, rows, seq_len, device: side, schedule, why } in &schedules {
+            let steps = seq_len.map_or_else(String::new, |steps| format!(", {steps} steps"));
+            let of = if schedules.len() > 1 { format!(" of `{node}`, {rows} rows{steps}") } else { String::new() };
+            say(&format!("schedule{of}: {schedule}, on {} ({why})", side_name(device, *side)));
         }
         say_notes(session.notes());
         let mut names: Vec<&str> = schedules.iter().map(|used| used.schedule.as_str()).collect();
@@ -76,18 +83,14 @@ impl ScheduleFields {
     }
 }
 
+/// The name of the side that something ran on, of an engine whose first choice is `device`.
+pub(super) fn side_name(device: &DeviceInfo, side: DeviceKind) -> &str {
+    if side == device.kind { &device.name } else { "the CPU" }
+}
+
 /// Says on stderr what somebody should know.
 pub(super) fn say_notes(notes: &[String]) {
     notes.iter().for_each(|note| say(&format!("note: {note}")));
-}
-
-/// A duration for people: `1.50 ms`.
-pub(super) fn seconds(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.1} us", s * 1e6),
-        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
-        s => format!("{s:.2} s"),
-    }
 }
 
 /// A spinner on stderr while something takes long; nothing where stderr is no terminal. Gone when dropped.

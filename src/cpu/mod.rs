@@ -9,6 +9,7 @@
 
 mod activation;
 mod cell;
+pub(crate) mod cost;
 mod dense;
 mod lanes;
 mod pack;

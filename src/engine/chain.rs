@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD, Axis, Ix3, IxDyn, Slice};
 
+use crate::device::DeviceKind;
 use crate::engine::choices::Choices;
 use crate::engine::dense::{DenseExplanation, DenseRunner};
 use crate::engine::runner::{NodeState, Runner};
@@ -78,13 +79,13 @@ impl Chain {
     /// # Errors
     /// As [`Engine::session`].
     pub fn new(engine: &Engine, stages: &[ChainStage], options: &Options) -> Result<Self> {
+        // what is measured here is one side
+        let backend = engine.backend().gpu().map_or_else(|| engine.backend().clone(), |device| Backend::Gpu(Arc::clone(device)));
         let prepare = |stage: &ChainStage| {
             Ok(match stage {
-                ChainStage::Dense(stage) => {
-                    Prepared::Dense(pollster::block_on(DenseRunner::new(engine.backend(), Arc::new(stage.clone()), options))?)
-                }
+                ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(&backend, Arc::new(stage.clone()), options))?),
                 ChainStage::Lstm(lstm) | ChainStage::FinalState(lstm) => Prepared::Lstm {
-                    runner: Box::new(pollster::block_on(Runner::new(engine.backend(), Arc::clone(lstm), options))?),
+                    runner: Box::new(pollster::block_on(Runner::new(&backend, Arc::clone(lstm), options))?),
                     state: None,
                     gives: if matches!(stage, ChainStage::Lstm(_)) { Gives::Y } else { Gives::FinalState },
                 },
@@ -99,7 +100,7 @@ impl Chain {
 
     /// How often something was brought from the device to the host so far; `None` where there is none.
     pub fn reads(&self) -> Option<u64> {
-        if let Backend::Gpu(device) = self.engine.backend() { Some(device.reads()) } else { None }
+        self.engine.backend().gpu().map(|device| device.reads())
     }
 
     /// What stage `number` does on a GPU for an `x` of this shape; `None` for an LSTM, and on the host.
@@ -154,7 +155,7 @@ impl Chain {
     }
 
     async fn made<'a>(&mut self, x: ChainInput<'a>, lens: Option<&[u32]>, directly: bool) -> Result<Made<'a>> {
-        let on_device = matches!(self.engine.backend(), Backend::Gpu(_));
+        let on_device = self.engine.backend().gpu().is_some();
         let mut made = match x {
             ChainInput::Ids(ids) => Made::Ids(ids),
             ChainInput::Values(values) => Made::Host(values.to_owned()),
@@ -240,13 +241,14 @@ async fn run_lstm<'a>(
     };
     let [seq_len, batch, _] = shape[..] else { return Err(three_axes(&shape)) };
     if state.as_ref().is_none_or(|(sizes, _)| *sizes != [batch, seq_len]) {
-        *state = Some(([batch, seq_len], choices.new_state("lstm", runner, batch, seq_len, Wait::Block).await?));
+        let side = runner.only_side().unwrap_or(DeviceKind::Gpu);
+        *state = Some(([batch, seq_len], choices.new_state("lstm", runner, side, [batch, seq_len], Wait::Block).await?));
     }
     let Some((_, state)) = state else { unreachable!("it was made above") };
     let (dirs, out, cells) = (runner.config().num_directions(), runner.config().out_size(), runner.config().num_cells());
     let mut initial = InitialState::default();
     let mut results = LstmResults::default();
-    let call = DeviceCall { x, sequence_lens, keeps_y: stays && runner.fits_on_device(batch, seq_len) };
+    let call = DeviceCall { x, sequence_lens, keeps_y: stays && runner.fits_on_device(state.side(), batch, seq_len) };
     if gives == Gives::FinalState {
         let h_0 = ndarray::Array3::from_elem((cells, batch, out), 0.25);
         let c_0 = ndarray::Array3::from_elem((cells, batch, runner.config().hidden_size), -0.5);

@@ -1,4 +1,5 @@
-//! What the LSTMs of a session are built to on a GPU, and why. A choice is fixed at the first use of a number of rows.
+//! What the LSTMs of a session are built to on a GPU, and why, and where they run on an engine that holds a GPU and the CPU. A choice is fixed at the
+//! first use of a number of rows, a side at the first use of a number of rows and steps.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,10 +7,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::device::DeviceKind;
 use crate::engine::records::{Key, Record, Records, today};
-use crate::engine::runner::{NodeState, Runner};
+use crate::engine::runner::{NodeState, Runner, leaves_the_cpu};
+use crate::engine::sides::{self, Estimate, SidesMeasurement};
 use crate::engine::tune::{self, Measurement};
-use crate::engine::{Backend, Engine, Options, Tuning};
+use crate::engine::{Engine, Options, Tuning};
 use crate::error::{Error, Result};
 use crate::gpu::form::Choice;
 use crate::gpu::plan::TYPICAL_STEPS;
@@ -63,11 +66,18 @@ pub struct ScheduleUse {
     pub node: String,
     /// rows of a block; a batch may be several
     pub rows: usize,
+    /// steps of the calls that this is said of; `None`: of any number
+    pub seq_len: Option<usize>,
+    /// where it ran
+    pub device: DeviceKind,
     /// the schedule and its form
     pub schedule: String,
-    /// why it is that one
+    /// why it is that one, and why there
     pub why: String,
 }
+
+/// Why an LSTM runs on the GPU of an engine that holds two sides, whatever it takes.
+pub(super) const NAMED: &str = "GPU: the options name what it is to run";
 
 /// A choice and where it comes from.
 #[derive(Clone, Debug)]
@@ -78,6 +88,8 @@ pub(super) struct Chosen {
     pub(super) measured: Vec<Measurement>,
     /// steps of the calls that were timed
     pub(super) measured_steps: usize,
+    /// what is known of whole calls of this host's CPU as well
+    pub(super) sides: Option<SidesMeasurement>,
 }
 
 /// The choices of a session.
@@ -85,6 +97,8 @@ pub(super) struct Chosen {
 pub(super) struct Choices {
     options: Options,
     checked_shaders: bool,
+    /// whether the engine holds two sides, and the options leave it but one
+    options_name_the_gpu: bool,
     records: Option<Records>,
     fixed: HashMap<Key, Chosen>,
     uses: Vec<ScheduleUse>,
@@ -96,7 +110,7 @@ pub(super) struct Choices {
 impl Choices {
     pub(super) fn new(engine: &Engine, options: &Options) -> Self {
         let (mut records, mut note, mut checked_shaders) = (None, None, false);
-        if let Backend::Gpu(device) = engine.backend() {
+        if let Some(device) = engine.backend().gpu() {
             checked_shaders = device.checks_shaders();
             if options.tuning != Tuning::Model && options.choice.is_none() {
                 (records, note) = Records::open(options.cache.as_deref(), device.info());
@@ -105,12 +119,18 @@ impl Choices {
         Self {
             options: options.clone(),
             checked_shaders,
+            options_name_the_gpu: engine.backend().holds_both() && options.name_a_schedule(),
             records,
             fixed: HashMap::new(),
             uses: Vec::new(),
             written: false,
             notes: note.into_iter().collect(),
         }
+    }
+
+    /// Whether the engine holds two sides, and the options leave it but the GPU.
+    pub(super) fn options_name_the_gpu(&self) -> bool {
+        self.options_name_the_gpu
     }
 
     /// What a user should know about how choices were made.
@@ -137,26 +157,55 @@ impl Choices {
         }
     }
 
-    /// States for a node, and with them what calls on them are built to.
-    pub(super) async fn new_state(&mut self, node: &str, runner: &mut Runner, batch: usize, seq_len: usize, wait: Wait) -> Result<NodeState> {
-        let Some(gpu) = runner.gpu_mut() else {
-            self.used(node, batch, runner.host_schedule().to_owned(), &ChoiceReason::Only);
-            // the host has nothing to choose
-            return runner.new_state(batch, seq_len, |_| unreachable!("only a GPU asks")).await;
+    /// The side that calls of `batch` rows and `seq_len` steps run on, prepared, where the stack has two.
+    pub(super) async fn decide(&mut self, node: &str, runner: &mut Runner, batch: usize, seq_len: usize, wait: Wait) -> Result<DeviceKind> {
+        let (blocks, mut estimate) = match self.blocks(runner, batch, seq_len, wait).await {
+            Err(error) if leaves_the_cpu(&error) => (Vec::new(), Estimate::of_cpu(runner, batch, seq_len, error.to_string())),
+            blocks => (blocks?, sides::estimate(self, runner, batch, seq_len)),
         };
-        let split = gpu.split(batch, seq_len)?;
-        let mut chosen = Vec::new();
-        for (rows, _) in pieces(batch, split.rows) {
-            let Chosen { choice, reason, .. } = self.fix(gpu, rows, seq_len, wait).await?;
-            self.used(node, rows, choice.schedule.to_string(), &reason);
-            chosen.push((rows, choice));
+        runner.prepare(estimate.side()).await?;
+        if runner.gpu().is_none() {
+            estimate = sides::estimate(self, runner, batch, seq_len);
+            runner.prepare(DeviceKind::Cpu).await?;
         }
-        let choose = |rows| chosen.iter().find(|(known, _)| *known == rows).map(|(_, choice)| *choice).expect("all sizes of blocks were looked at");
-        runner.new_state(batch, seq_len, choose).await
+        let side = estimate.side();
+        self.used(node, runner, [batch, seq_len], &blocks, Some((side, estimate.why())));
+        Ok(side)
+    }
+
+    /// States for a node on a side that is prepared, and with them what calls on them are built to.
+    pub(super) async fn new_state(
+        &mut self,
+        node: &str,
+        runner: &mut Runner,
+        side: DeviceKind,
+        [batch, seq_len]: [usize; 2],
+        wait: Wait,
+    ) -> Result<NodeState> {
+        let blocks = if side == DeviceKind::Gpu { self.blocks(runner, batch, seq_len, wait).await? } else { Vec::new() };
+        // where there are two sides, that was noted when one was chosen
+        if runner.only_side().is_some() {
+            self.used(node, runner, [batch, seq_len], &blocks, None);
+        }
+        // the host has nothing to choose
+        let choose =
+            |rows| blocks.iter().find(|(known, _)| *known == rows).map(|(_, chosen)| chosen.choice).expect("all sizes of blocks were looked at");
+        runner.new_state(side, batch, seq_len, choose).await
+    }
+
+    /// The choices for all sizes of blocks that a call has on a GPU; none without one.
+    async fn blocks(&mut self, runner: &mut Runner, batch: usize, seq_len: usize, wait: Wait) -> Result<Vec<(usize, Chosen)>> {
+        let Some(split) = runner.gpu().map(|gpu| gpu.split(batch, seq_len)).transpose()? else { return Ok(Vec::new()) };
+        let mut blocks = Vec::new();
+        for (rows, _) in pieces(batch, split.rows) {
+            blocks.push((rows, self.fix(runner, rows, seq_len, wait).await?));
+        }
+        Ok(blocks)
     }
 
     /// The choice for a number of rows, made if it is not there.
-    async fn fix(&mut self, gpu: &mut GpuLstm, rows: usize, seq_len: usize, wait: Wait) -> Result<Chosen> {
+    async fn fix(&mut self, runner: &mut Runner, rows: usize, seq_len: usize, wait: Wait) -> Result<Chosen> {
+        let gpu = runner.gpu().ok_or_else(|| Error::config("a schedule: expected a stack on a GPU, found one on the host"))?;
         let key = self.key(gpu, rows);
         if let Some(chosen) = self.fixed.get(&key) {
             return Ok(chosen.clone());
@@ -171,8 +220,8 @@ impl Choices {
             None if measures => {
                 // a bidirectional stack of so many rows may not have room for more steps than it is given
                 let steps = if gpu.config().num_directions() > 1 { seq_len.min(TYPICAL_STEPS) } else { TYPICAL_STEPS };
-                let measured = tune::measure(gpu, rows, steps, wait).await?;
-                self.keep(gpu, rows, &measured)
+                let measured = tune::measure(runner, rows, steps, wait).await?;
+                self.keep(key.clone(), &measured)
             }
             None => self.unmeasured(gpu, rows),
         };
@@ -181,13 +230,17 @@ impl Choices {
     }
 
     /// Fixes what was measured, and makes a record of it.
-    pub(super) fn keep(&mut self, gpu: &GpuLstm, rows: usize, measured: &tune::Measured) -> Chosen {
-        let key = self.key(gpu, rows);
-        let reason = ChoiceReason::Measured { measured: measured.measurements.len() };
-        let chosen = Chosen { choice: measured.winner, reason, measured: measured.measurements.clone(), measured_steps: measured.seq_len };
+    pub(super) fn keep(&mut self, key: Key, measured: &tune::Measured) -> Chosen {
+        let tune::Measured { seq_len, measurements, winner, sides, .. } = measured;
+        let chosen = Chosen {
+            choice: *winner,
+            reason: ChoiceReason::Measured { measured: measurements.len() },
+            measured: measurements.clone(),
+            measured_steps: *seq_len,
+            sides: sides.clone(),
+        };
         self.fixed.insert(key.clone(), chosen.clone());
-        let (seq_len, measurements) = (measured.seq_len, measured.measurements.clone());
-        let record = Record { key, date: today(), choice: measured.winner, seq_len, measured: measurements };
+        let record = Record { key, date: today(), choice: *winner, seq_len: *seq_len, measured: measurements.clone(), sides: sides.clone() };
         let kept = self.records.as_mut().map(|records| records.keep(record));
         self.written = matches!(kept, Some(Ok(())));
         if let Some(Err(note)) = kept {
@@ -207,8 +260,16 @@ impl Choices {
             let found = format!("ignored for {} rows: expected one of the candidates, found {schedule}", key.rows);
             return Err(Error::config(format!("tuning records {path}: {found}")));
         }
+        // calls that were timed had one segment
+        let could_be = || gpu.split(key.rows, record.seq_len).is_ok_and(|split| record.seq_len > 0 && record.seq_len <= split.steps);
+        if let Some(sides) = record.sides.as_ref().filter(|sides| !sides.is_sound() || !could_be()) {
+            let (path, found) = (records.path().display(), [sides.gpu_seconds, sides.cpu_seconds]);
+            let rule = format!("ignored for {} rows: expected times of calls above 0, found {found:?} for {} steps", key.rows, record.seq_len);
+            return Err(Error::config(format!("tuning records {path}: {rule}")));
+        }
         let reason = ChoiceReason::Recorded { date: record.date.clone(), measured: record.measured.len() };
-        Ok(Some(Chosen { choice: record.choice, reason, measured: record.measured.clone(), measured_steps: record.seq_len }))
+        let sides = record.sides.clone().filter(SidesMeasurement::is_of_this_host);
+        Ok(Some(Chosen { choice: record.choice, reason, measured: record.measured.clone(), measured_steps: record.seq_len, sides }))
     }
 
     fn unmeasured(&self, gpu: &GpuLstm, rows: usize) -> Chosen {
@@ -220,24 +281,39 @@ impl Choices {
                 (cheapest, ChoiceReason::Model { candidates: candidates.len() })
             }
         };
-        Chosen { choice, reason, measured: Vec::new(), measured_steps: 0 }
+        Chosen { choice, reason, measured: Vec::new(), measured_steps: 0, sides: None }
     }
 
-    fn key(&self, gpu: &GpuLstm, rows: usize) -> Key {
+    pub(super) fn key(&self, gpu: &GpuLstm, rows: usize) -> Key {
         let Options { precision, schedule, .. } = self.options;
         Key { lstm: format!("{:?}", gpu.config()), precision, rows, schedule, checked_shaders: self.checked_shaders }
     }
 
-    fn used(&mut self, node: &str, rows: usize, schedule: String, reason: &ChoiceReason) {
+    /// Notes what calls of such sizes run, and why `there` where they could run elsewhere.
+    fn used(&mut self, node: &str, runner: &Runner, [batch, seq_len]: [usize; 2], blocks: &[(usize, Chosen)], there: Option<(DeviceKind, String)>) {
         let among = self.options.schedule.map_or_else(String::new, |name| format!(", of schedule {name} alone"));
-        let new = ScheduleUse { node: node.to_owned(), rows, schedule, why: format!("{reason}{among}") };
-        match self.uses.iter_mut().find(|known| known.node == new.node && known.rows == rows) {
-            Some(known) => *known = new,
-            None => self.uses.push(new),
+        let seq_len = there.is_some().then_some(seq_len);
+        let device = there.as_ref().map(|(side, _)| *side).or(runner.only_side()).unwrap_or(DeviceKind::Cpu);
+        let mut uses = Vec::new();
+        if device == DeviceKind::Gpu {
+            let named = self.options_name_the_gpu.then(|| NAMED.to_owned());
+            let there = there.map(|(_, why)| why).or(named).map_or_else(String::new, |why| format!("{why}; "));
+            let of_gpu = |(rows, chosen): &(usize, Chosen)| (*rows, chosen.choice.schedule.to_string(), format!("{there}{}{among}", chosen.reason));
+            uses.extend(blocks.iter().map(of_gpu));
+        } else {
+            uses.push((batch, runner.host_schedule().to_owned(), there.map_or_else(|| ChoiceReason::Only.to_string(), |(_, why)| why)));
+        }
+        for (rows, schedule, why) in uses {
+            let new = ScheduleUse { node: node.to_owned(), rows, seq_len, device, schedule, why };
+            match self.uses.iter_mut().find(|known| known.node == new.node && known.rows == rows && known.seq_len == seq_len) {
+                Some(known) => *known = new,
+                None => self.uses.push(new),
+            }
         }
     }
 
-    fn note(&mut self, note: String) {
+    /// Something that a user should know.
+    pub(super) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }

@@ -5,20 +5,22 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewMutD};
 
 use crate::cpu::CpuDense;
+use crate::engine::choices::Choices;
 use crate::engine::execute::fetch;
 use crate::engine::explain::{KernelCount, MemoryUse};
 use crate::engine::node::{Value, Values};
+use crate::engine::runner::leaves_the_cpu;
 use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
 use crate::gpu::kernels::KernelId;
-use crate::gpu::{DenseInput, DeviceTensor, GpuDense, Wait};
+use crate::gpu::{DenseInput, DeviceTensor, GpuDense, GpuDevice, Wait};
 use crate::network::{DenseNode, DenseStage, Precision, check_room};
 use crate::reference;
 use crate::tensor::TensorView;
 
 /// A stage, prepared for a backend.
 pub(crate) struct DenseRunner {
-    /// its weights at what they are worth as stored
+    /// on a host, its weights at what they are worth as stored
     stage: Arc<DenseStage>,
     backend: DenseBackend,
 }
@@ -44,23 +46,64 @@ enum DenseBackend {
     Gpu(Box<GpuDense>),
     Cpu(CpuDense),
     Reference,
+    Either(Box<EitherDense>),
+}
+
+/// A stage that runs where its input is; each side gets its weights when something first runs there.
+struct EitherDense {
+    device: Arc<GpuDevice>,
+    precision: Precision,
+    gpu: Option<GpuDense>,
+    /// why the GPU cannot have it
+    unable: Option<String>,
+    cpu: Option<CpuDense>,
 }
 
 impl DenseRunner {
     pub(crate) async fn new(backend: &Backend, stage: Arc<DenseStage>, options: &Options) -> Result<Self> {
-        let stage = match (backend, &*stage) {
-            // the host computes with what a stored weight is worth
-            (Backend::Cpu | Backend::Reference, DenseStage::Linear(linear, function)) if options.precision != Precision::F32 => {
-                Arc::new(DenseStage::Linear(linear.stored_as(options.precision)?, *function))
+        let precision = options.precision;
+        Ok(match backend {
+            Backend::Gpu(device) => {
+                let gpu = GpuDense::new(Arc::clone(device), Arc::clone(&stage), precision).await?;
+                Self { stage, backend: DenseBackend::Gpu(Box::new(gpu)) }
             }
-            _ => stage,
+            Backend::Cpu => {
+                let stage = worth(&stage, precision)?;
+                Self { backend: DenseBackend::Cpu(CpuDense::new(&stage)), stage }
+            }
+            Backend::Reference => Self { stage: worth(&stage, precision)?, backend: DenseBackend::Reference },
+            Backend::Either(device) => {
+                if let DenseStage::Linear(linear, _) = &*stage {
+                    linear.check_stored_as(precision)?;
+                }
+                let either = EitherDense { device: Arc::clone(device), precision, gpu: None, unable: None, cpu: None };
+                Self { stage, backend: DenseBackend::Either(Box::new(either)) }
+            }
+        })
+    }
+
+    /// Prepares the side on which a call runs whose input is on the device or on the host; gives whether that is the GPU, and why it is not for an
+    /// input that is there.
+    pub(super) async fn prepare(&mut self, from_device: bool) -> Result<(bool, Option<&str>)> {
+        let either = match &mut self.backend {
+            DenseBackend::Gpu(_) => return Ok((true, None)),
+            DenseBackend::Cpu(_) | DenseBackend::Reference => return Ok((false, None)),
+            DenseBackend::Either(either) => either,
         };
-        let backend = match backend {
-            Backend::Gpu(device) => DenseBackend::Gpu(Box::new(GpuDense::new(Arc::clone(device), Arc::clone(&stage), options.precision).await?)),
-            Backend::Cpu => DenseBackend::Cpu(CpuDense::new(&stage)),
-            Backend::Reference => DenseBackend::Reference,
-        };
-        Ok(Self { stage, backend })
+        if from_device && either.gpu.is_none() && either.unable.is_none() {
+            match GpuDense::new(Arc::clone(&either.device), Arc::clone(&self.stage), either.precision).await {
+                Ok(gpu) => either.gpu = Some(gpu),
+                Err(error) if leaves_the_cpu(&error) => either.unable = Some(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        if from_device && either.gpu.is_some() {
+            return Ok((true, None));
+        }
+        if either.cpu.is_none() {
+            either.cpu = Some(CpuDense::new(&*worth(&self.stage, either.precision)?));
+        }
+        Ok((false, either.unable.as_deref().filter(|_| from_device)))
     }
 
     /// What it computes.
@@ -70,12 +113,20 @@ impl DenseRunner {
 
     /// The GPU's side of it, where it runs there.
     pub(crate) fn gpu(&self) -> Option<&GpuDense> {
-        if let DenseBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+        match &self.backend {
+            DenseBackend::Gpu(gpu) => Some(gpu),
+            DenseBackend::Either(either) => either.gpu.as_ref(),
+            DenseBackend::Cpu(_) | DenseBackend::Reference => None,
+        }
     }
 
     /// The GPU's side of it, to be changed.
     pub(crate) fn gpu_mut(&mut self) -> Option<&mut GpuDense> {
-        if let DenseBackend::Gpu(gpu) = &mut self.backend { Some(gpu) } else { None }
+        match &mut self.backend {
+            DenseBackend::Gpu(gpu) => Some(gpu),
+            DenseBackend::Either(either) => either.gpu.as_mut(),
+            DenseBackend::Cpu(_) | DenseBackend::Reference => None,
+        }
     }
 
     /// What a call for an `x` of this shape does; `None` where it does not run on a GPU.
@@ -101,14 +152,26 @@ impl DenseRunner {
         self.gpu().is_some_and(|gpu| gpu.fits_on_device(x_shape))
     }
 
-    /// Runs the stage. With a place `y` for the result it is there when this returns; without one it stays on the device, which has to be a GPU.
+    /// The CPU's side of it, where it has one that is prepared.
+    fn cpu(&self) -> Option<&CpuDense> {
+        match &self.backend {
+            DenseBackend::Cpu(cpu) => Some(cpu),
+            DenseBackend::Either(either) => either.cpu.as_ref(),
+            DenseBackend::Gpu(_) | DenseBackend::Reference => None,
+        }
+    }
+
+    /// Runs the stage, on the side that is prepared for such an input. With a place `y` for the result it is there when this returns; without one it stays on the device, which has to be a GPU.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where `x` is none that the stage takes or `y` is of another shape,
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a result cannot stay on the device.
     pub(crate) async fn run(&mut self, x: DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>, wait: Wait) -> Result<Option<DeviceTensor>> {
-        let DenseBackend::Gpu(gpu) = &mut self.backend else { return self.run_on_host(&x, y).map(|()| None) };
-        gpu.run(x, y, wait).await
+        let on_gpu = matches!((&self.backend, &x), (DenseBackend::Gpu(_), _) | (DenseBackend::Either(_), DenseInput::Device(_)));
+        match self.gpu_mut().filter(|_| on_gpu) {
+            Some(gpu) => gpu.run(x, y, wait).await,
+            None => self.run_on_host(&x, y).map(|()| None),
+        }
     }
 
     fn run_on_host(&self, x: &DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>) -> Result<()> {
@@ -125,9 +188,9 @@ impl DenseRunner {
         let (linear, function) = match (&*self.stage, x) {
             (DenseStage::Embedding(embedding), DenseInput::Ids(ids)) => {
                 embedding.check_ids(ids)?;
-                match &self.backend {
-                    DenseBackend::Cpu(cpu) => cpu.embed(ids, y),
-                    _ => store_narrow(&mut y, &reference::embed(embedding, ids.view())),
+                match self.cpu() {
+                    Some(cpu) => cpu.embed(ids, y),
+                    None => store_narrow(&mut y, &reference::embed(embedding, ids.view())),
                 }
                 return Ok(());
             }
@@ -140,17 +203,29 @@ impl DenseRunner {
         if y.is_empty() {
             return Ok(());
         }
-        match &self.backend {
-            DenseBackend::Cpu(cpu) => cpu.run(x, y),
-            _ => store_narrow(&mut y, &reference::dense(linear, function, x.view())),
+        match self.cpu() {
+            Some(cpu) => cpu.run(x, y),
+            None => store_narrow(&mut y, &reference::dense(linear, function, x.view())),
         }
         Ok(())
     }
 }
 
 /// Runs one layer on what it reads; the result stays on the device where it can and is `kept`.
-pub(super) async fn run_dense<'n>(node: &DenseNode, runner: &mut DenseRunner, values: &mut Values<'n>, kept: bool, wait: Wait) -> Result<Value<'n>> {
-    if runner.gpu().is_none() {
+pub(super) async fn run_dense<'n>(
+    node: &DenseNode,
+    runner: &mut DenseRunner,
+    values: &mut Values<'n>,
+    kept: bool,
+    choices: &mut Choices,
+    wait: Wait,
+) -> Result<Value<'n>> {
+    let from_device = matches!(values.get(node.x.as_str()), Some(Value::Device(..)));
+    let (on_gpu, why_not) = runner.prepare(from_device).await?;
+    if let Some(why) = why_not {
+        choices.note(format!("{}: runs on the CPU, as the GPU cannot: {why}", node.name));
+    }
+    if !on_gpu {
         fetch(&node.x, values, wait).await?;
     }
     let given = values.get(node.x.as_str()).ok_or_else(|| Error::shape(format!("tensor `{}`: missing", node.x)))?;
@@ -161,11 +236,11 @@ pub(super) async fn run_dense<'n>(node: &DenseNode, runner: &mut DenseRunner, va
             ids = embedding_ids(&node.x, embedding.num_embeddings(), &given.view()?)?;
             DenseInput::Ids(ids.view())
         }
-        (_, Value::Device(tensor, _)) if runner.gpu().is_some() => DenseInput::Device(tensor),
+        (_, Value::Device(tensor, _)) if on_gpu => DenseInput::Device(tensor),
         _ => DenseInput::Host(given.view()?.float32(&node.x)?),
     };
     let y_shape = runner.stage().y_shape(&shape)?;
-    if kept && !y_shape.contains(&0) && runner.fits_on_device(&shape) {
+    if on_gpu && kept && !y_shape.contains(&0) && runner.fits_on_device(&shape) {
         if let Some(tensor) = runner.run(x, None, wait).await? {
             return Ok(Value::Device(tensor, None));
         }
@@ -197,6 +272,16 @@ fn embedding_ids(name: &str, num_embeddings: usize, ids: &TensorView<'_>) -> Res
         TensorView::I8(values) => each(values, id),
         TensorView::U8(values) => each(values, id),
         other => Err(Error::shape(format!("tensor `{name}`: expected ids of an integer type, found {}", other.element_type()))),
+    }
+}
+
+/// The stage as the host computes it: with what a stored weight is worth.
+fn worth(stage: &Arc<DenseStage>, precision: Precision) -> Result<Arc<DenseStage>> {
+    match &**stage {
+        DenseStage::Linear(linear, function) if precision != Precision::F32 => {
+            Ok(Arc::new(DenseStage::Linear(linear.stored_as(precision)?, *function)))
+        }
+        _ => Ok(Arc::clone(stage)),
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::device::DeviceKind;
 use crate::engine::choices::Choices;
 use crate::engine::dense::{DenseRunner, run_dense};
 use crate::engine::node::{Carried, NodeRunner, Shared, Value, Values, run_node};
+use crate::engine::runner::Runner;
 use crate::engine::state::State;
 use crate::engine::{Engine, Options};
 use crate::error::{Error, Result};
@@ -123,15 +125,27 @@ impl<'n> Execution<'_, 'n> {
             Some(State { batch, nodes, torn, .. }) => nodes[number].as_mut().map(|state| Carried { state, batch: *batch, torn }),
             None => None,
         };
-        let on_device = self.nodes[number].runner.as_ref().is_none_or(|runner| runner.gpu().is_some());
-        for name in node.reads().filter(|name| !on_device || *name != node.x) {
+        for name in node.reads().filter(|name| *name != node.x) {
             fetch(name, values, self.wait).await?;
         }
         let keeps_y = node.y.as_ref().is_some_and(|name| self.kept.contains(name));
         let Self { engine, options, choices, spare, wait, .. } = self;
-        let shared = Shared { engine, options, choices, spare, wait: *wait };
-        let made = run_node(node, &mut self.nodes[number], shared, values, carried, keeps_y).await;
-        let made = made.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
+        let runner = &mut self.nodes[number];
+        let made = async {
+            runner.take_weights(node, engine, options, values).await?;
+            let x_shape = values.get(node.x.as_str()).map(Value::shape).and_then(|shape| node.layout.seq_len_and_batch(shape));
+            let side = match (&carried, x_shape) {
+                (Some(carried), _) => carried.state.side(),
+                (None, Some((seq_len, batch))) if seq_len * batch > 0 => runner.side(&node.name, choices, [batch, seq_len], *wait).await?,
+                // nothing runs
+                (None, _) => runner.runner.as_ref().and_then(Runner::only_side).unwrap_or(DeviceKind::Cpu),
+            };
+            if side != DeviceKind::Gpu {
+                fetch(&node.x, values, *wait).await?;
+            }
+            run_node(node, runner, side, Shared { choices, spare, wait: *wait }, values, carried, keeps_y).await
+        };
+        let made = made.await.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
         values.extend(made);
         Ok(())
     }
@@ -139,7 +153,8 @@ impl<'n> Execution<'_, 'n> {
     async fn dense(&mut self, number: usize, values: &mut Values<'n>) -> Result<()> {
         let node = &self.network.dense[number];
         let runner = &mut self.dense[number];
-        let made = run_dense(node, runner, values, self.kept.contains(&node.y), self.wait).await.map_err(|error| error.within(&node.name))?;
+        let made =
+            run_dense(node, runner, values, self.kept.contains(&node.y), self.choices, self.wait).await.map_err(|error| error.within(&node.name))?;
         values.insert(&node.y, made);
         Ok(())
     }

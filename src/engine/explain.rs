@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::device::Selection;
+use crate::device::{DeviceKind, Selection};
 use crate::engine::Engine;
-use crate::engine::choices::{ChoiceReason, Choices, pieces};
+use crate::engine::choices::{ChoiceReason, Choices, NAMED, pieces};
 use crate::engine::runner::Runner;
+use crate::engine::sides::{self, Crossover};
 use crate::error::{Error, Result};
 use crate::gpu::GpuLstm;
 use crate::gpu::form::{Choice, ScheduleName};
@@ -83,6 +84,34 @@ pub struct LstmExplanation {
     pub floor_seconds: Option<f64>,
     /// memory on the device
     pub memory: Vec<MemoryUse>,
+    /// the GPU and the CPU side by side, for [`DeviceChoice::Auto`](crate::DeviceChoice::Auto); the rest is of the side that is chosen
+    pub sides: Option<SidesExplanation>,
+}
+
+/// What a call would take on the GPU and on the CPU.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SidesExplanation {
+    /// the GPU
+    pub gpu: SideExplanation,
+    /// the CPU
+    pub cpu: SideExplanation,
+    /// where the call would run
+    pub chosen: DeviceKind,
+    /// why there
+    pub why: String,
+    /// from which batch on the GPU is expected to be the faster, for as many steps; `None` where there is no GPU
+    pub crossover: Option<Crossover>,
+}
+
+/// What a call would take on one side.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SideExplanation {
+    /// the schedule and its form
+    pub schedule: Option<String>,
+    /// what a whole call is expected to take, tensors on the host before and after
+    pub seconds: Option<f64>,
+    /// why the call cannot run there, if it cannot
+    pub unable: Option<String>,
 }
 
 /// A candidate for the largest blocks of rows of a call.
@@ -152,12 +181,12 @@ pub(super) fn explain<'a>(
         let runner = runner.ok_or_else(|| {
             Error::config(format!("{}: nothing to explain before the weights are there, found weights given with each call", node.name))
         })?;
-        explain_lstm(node, runner, choices, batch, seq_len).map_err(|error| error.within(&node.name))
+        explain_lstm(engine, node, runner, choices, batch, seq_len).map_err(|error| error.within(&node.name))
     });
     Ok(Explanation { selection: engine.describe().clone(), batch, seq_len, lstms: lstms.collect::<Result<_>>()? })
 }
 
-fn explain_lstm(node: &LstmNode, runner: &Runner, choices: &Choices, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
+fn explain_lstm(engine: &Engine, node: &LstmNode, runner: &Runner, choices: &Choices, batch: usize, seq_len: usize) -> Result<LstmExplanation> {
     let config = runner.config();
     let too_large = || Error::limit(format!("batch {batch} times seq_len {seq_len}: too large, its numbers exceed 64 bits"));
     let steps = (batch as u64).checked_mul(seq_len as u64).ok_or_else(too_large)?;
@@ -188,20 +217,59 @@ fn explain_lstm(node: &LstmNode, runner: &Runner, choices: &Choices, batch: usiz
         floor_bytes,
         floor_seconds: None,
         memory: Vec::new(),
+        sides: None,
     };
     match runner.gpu() {
         _ if steps == 0 => {
             explanation.schedule = "nothing".to_owned();
             explanation.why = "the call has no rows or no steps; states pass through".to_owned();
         }
-        Some(gpu) => {
+        gpu => {
+            explanation.sides = explain_sides(engine, runner, choices, batch, seq_len);
+            let on_gpu = explanation.sides.as_ref().is_none_or(|sides| sides.chosen == DeviceKind::Gpu);
+            let Some(gpu) = gpu.filter(|_| on_gpu) else {
+                if let Some(sides) = &explanation.sides {
+                    explanation.why.clone_from(&sides.why);
+                    explanation.predicted_seconds = Some(sides::cpu_seconds(config, batch, seq_len));
+                }
+                return Ok(explanation);
+            };
             let split = gpu.split(batch, seq_len)?;
             explain_gpu(&mut explanation, gpu, choices, split, batch, seq_len).ok_or_else(too_large)?;
             list_alternatives(&mut explanation, gpu, choices, split.rows.min(batch), split.steps.min(seq_len));
+            if let Some(sides) = &explanation.sides {
+                explanation.why = format!("{}; {}", sides.why, explanation.why);
+            } else if choices.options_name_the_gpu() {
+                explanation.why = format!("{NAMED}; {}", explanation.why);
+            }
         }
-        None => {}
     }
     Ok(explanation)
+}
+
+/// Both sides of an engine that holds them, or would if there were a GPU.
+fn explain_sides(engine: &Engine, runner: &Runner, choices: &Choices, batch: usize, seq_len: usize) -> Option<SidesExplanation> {
+    let cpu = |seconds| SideExplanation { schedule: Some(runner.host_schedule().to_owned()), seconds: Some(seconds), unable: None };
+    let unable = |why: &str| SideExplanation { schedule: None, seconds: None, unable: Some(why.to_owned()) };
+    if let Some(why) = engine.why_no_gpu() {
+        let cpu = cpu(sides::cpu_seconds(runner.config(), batch, seq_len));
+        return Some(SidesExplanation { gpu: unable(why), cpu, chosen: DeviceKind::Cpu, why: format!("CPU: {why}"), crossover: None });
+    }
+    if runner.only_side().is_some() {
+        return None;
+    }
+    let estimate = sides::estimate(choices, runner, batch, seq_len);
+    let gpu = match (&estimate.gpu, runner.gpu()) {
+        (Ok(seconds), Some(gpu)) => {
+            let rows = gpu.split(batch, seq_len).map_or(batch, |split| split.rows.min(batch));
+            let schedule = choices.look(gpu, rows).choice.schedule.to_string();
+            SideExplanation { schedule: Some(schedule), seconds: Some(*seconds), unable: None }
+        }
+        (gpu, _) => unable(gpu.as_ref().err().map_or("it is not there", String::as_str)),
+    };
+    let wins = |batch| sides::estimate(choices, runner, batch, seq_len).side() == DeviceKind::Gpu;
+    let crossover = runner.gpu().map(|_| Crossover::find(wins));
+    Some(SidesExplanation { gpu, cpu: cpu(estimate.cpu), chosen: estimate.side(), why: estimate.why(), crossover })
 }
 
 /// Makes the plan of every kind of block and segment, and adds them up, each as often as it runs. `None` where a sum overflows.

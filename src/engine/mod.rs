@@ -12,6 +12,7 @@ mod options;
 mod records;
 mod runner;
 mod session;
+mod sides;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -25,9 +26,10 @@ pub use chain::{Chain, ChainInput, ChainStage, Started};
 pub use choices::{ChoiceReason, ScheduleUse};
 pub use dense::DenseExplanation;
 pub use execute::PartRun;
-pub use explain::{Alternative, Explanation, KernelCount, LstmExplanation, MemoryUse, RefusedSchedule};
+pub use explain::{Alternative, Explanation, KernelCount, LstmExplanation, MemoryUse, RefusedSchedule, SideExplanation, SidesExplanation};
 pub use options::{Options, Tuning};
 pub use session::Session;
+pub use sides::{Crossover, SidesMeasurement};
 pub use state::{HostState, State};
 pub use stream::{Slot, Stream};
 pub use tune::{CandidateReport, LstmTuning, Measurement, TuneReport};
@@ -52,6 +54,8 @@ use crate::network::Network;
 pub struct Engine {
     selection: Arc<Selection>,
     backend: Backend,
+    /// whether a GPU would have been a side of it, had one been found
+    lacks_a_gpu: bool,
 }
 
 /// What an engine runs on.
@@ -60,12 +64,29 @@ pub(crate) enum Backend {
     Gpu(Arc<GpuDevice>),
     Cpu,
     Reference,
+    /// a GPU and the CPU, whichever is expected to be the faster for a call
+    Either(Arc<GpuDevice>),
+}
+
+impl Backend {
+    /// The GPU, where there is one.
+    pub(crate) fn gpu(&self) -> Option<&Arc<GpuDevice>> {
+        match self {
+            Self::Gpu(device) | Self::Either(device) => Some(device),
+            Self::Cpu | Self::Reference => None,
+        }
+    }
+
+    /// Whether calls have a choice of sides.
+    pub(crate) fn holds_both(&self) -> bool {
+        matches!(self, Self::Either(_))
+    }
 }
 
 impl Engine {
     /// Opens the device that fits `request` best. [`Engine::describe`] says which one that is, and why.
     ///
-    /// [`DeviceChoice::Auto`] without any wish for a GPU takes the next GPU where one does not open, and in the end the CPU.
+    /// [`DeviceChoice::Auto`] that names no adapter and no graphics API takes the next GPU where one does not open, and in the end the CPU alone.
     ///
     /// # Errors
     /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) where a GPU is asked for and none fits, or several do; the message says what there is and what to install.
@@ -83,22 +104,31 @@ impl Engine {
         let request = request.into();
         let names_a_gpu = names_a_gpu(&request);
         match request.choice {
-            DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu => {
+            DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu || request.allow_software => {
                 Err(Error::config("an adapter, a graphics API or software adapters: expected with a GPU only, found with another device"))
             }
             DeviceChoice::Cpu => Ok(Self::host(DeviceKind::Cpu, "asked for".to_owned())),
             DeviceChoice::Reference => Ok(Self::host(DeviceKind::Reference, "asked for".to_owned())),
             DeviceChoice::Gpu => Self::gpu(&request).await?.map_err(NoFit::into_error),
-            DeviceChoice::Auto => match Self::gpu(&request).await? {
-                Err(NoFit { why, .. }) if !names_a_gpu => Ok(Self::host(DeviceKind::Cpu, why)),
-                engine => engine.map_err(NoFit::into_error),
-            },
+            DeviceChoice::Auto if names_a_gpu => Self::gpu(&request).await?.map_err(NoFit::into_error),
+            DeviceChoice::Auto => Ok(match Self::gpu(&request).await? {
+                Ok(engine) => engine.beside_the_cpu(),
+                Err(NoFit { why, .. }) => Self { lacks_a_gpu: true, ..Self::host(DeviceKind::Cpu, why) },
+            }),
         }
     }
 
     fn host(kind: DeviceKind, reason: String) -> Self {
         let backend = if kind == DeviceKind::Reference { Backend::Reference } else { Backend::Cpu };
-        Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend }
+        Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend, lacks_a_gpu: false }
+    }
+
+    /// The same GPU, with the CPU as the other side.
+    fn beside_the_cpu(self) -> Self {
+        let Some(device) = self.backend.gpu() else { return self };
+        let Selection { device: info, reason } = &*self.selection;
+        let reason = format!("{reason}; an LSTM runs on the CPU where that is expected to be faster");
+        Self { selection: Arc::new(Selection { device: info.clone(), reason }), backend: Backend::Either(Arc::clone(device)), ..self }
     }
 
     /// The GPU that fits the request; within, why none does. An adapter that fits and does not open is an error where a GPU is asked for.
@@ -113,7 +143,7 @@ impl Engine {
             match GpuDevice::open(&adapters[chosen], request.checked_shaders.unwrap_or(cfg!(debug_assertions))).await {
                 Ok(device) => {
                     let selection = Selection { device: device.info().clone(), reason };
-                    return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)) }));
+                    return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)), lacks_a_gpu: false }));
                 }
                 Err(error) if request.choice == DeviceChoice::Auto && !names_a_gpu(request) => candidates.strike(chosen, &error),
                 Err(error) => return Err(error),
@@ -136,10 +166,11 @@ impl Engine {
     ///
     /// Once calls of the same shapes have run, no call makes anything any more.
     pub fn usage(&self) -> Option<DeviceUsage> {
-        if let Backend::Gpu(device) = &self.backend { Some(device.usage()) } else { None }
+        self.backend.gpu().map(|device| device.usage())
     }
 
-    /// Prepares `network` on this device: packs and uploads its weights.
+    /// Prepares `network` on this device: packs and uploads its weights. Where the engine holds a GPU and the CPU ([`DeviceChoice::Auto`]), each gets
+    /// an LSTM's weights when a call first runs there.
     ///
     /// # Errors
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the weights exceed a limit of the device,
@@ -168,11 +199,16 @@ impl Engine {
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
     }
+
+    /// Why it has no GPU, where it was to have one if there is one.
+    pub(crate) fn why_no_gpu(&self) -> Option<&str> {
+        self.lacks_a_gpu.then_some(&self.selection.reason[..])
+    }
 }
 
-/// Whether the request says something about the GPU that it wants.
+/// Whether the request says which GPU it wants.
 fn names_a_gpu(request: &DeviceRequest) -> bool {
-    request.adapter.is_some() || request.backend.is_some() || request.allow_software
+    request.adapter.is_some() || request.backend.is_some()
 }
 
 impl fmt::Debug for Engine {

@@ -1,10 +1,11 @@
 //! Running one LSTM of a network: its inputs by name, its outputs by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 
+use crate::device::DeviceKind;
 use crate::engine::choices::Choices;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Engine, Options};
@@ -18,8 +19,10 @@ use crate::tensor::{Outputs, Tensor, TensorView};
 pub(super) struct NodeRunner {
     /// absent until the first call where the weights come with the call
     pub(super) runner: Option<Runner>,
-    /// states for plain calls, used again while the batch stays the same
-    pub(super) scratch: Option<Scratch>,
+    /// where calls of so many rows and steps run, where there is a choice
+    sides: HashMap<[usize; 2], DeviceKind>,
+    /// states for plain calls on the GPU and on the host, used again while the batch stays the same
+    scratch: [Option<Scratch>; 2],
     /// lengths of the rows of a call
     lens: Vec<u32>,
 }
@@ -27,6 +30,40 @@ pub(super) struct NodeRunner {
 impl NodeRunner {
     pub(super) fn new(runner: Option<Runner>) -> Self {
         Self { runner, ..Self::default() }
+    }
+
+    /// Has the next calls choose anew what they run on and are built to.
+    pub(super) fn forget_choices(&mut self) {
+        (self.sides, self.scratch) = (HashMap::new(), [None, None]);
+    }
+
+    /// Takes the weights that the call gives, if these do not come with the model. Those that are the same as before are kept.
+    pub(super) async fn take_weights(&mut self, node: &LstmNode, engine: &Engine, options: &Options, values: &Values<'_>) -> Result<()> {
+        let Weights::RunTime(weights) = &node.weights else { return Ok(()) };
+        let views: BTreeMap<&str, TensorView<'_>> = values.iter().filter_map(|(name, value)| Some((*name, value.view().ok()?))).collect();
+        let lstm = weights.resolve(&views)?;
+        if self.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
+            *self = Self::new(Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?));
+        }
+        Ok(())
+    }
+
+    /// The side that calls of `batch` rows and `seq_len` steps run on, with its weights. There is a runner.
+    pub(super) async fn side(&mut self, node: &str, choices: &mut Choices, [batch, seq_len]: [usize; 2], wait: Wait) -> Result<DeviceKind> {
+        let runner = self.runner.as_mut().expect("a caller has seen to the weights");
+        if let Some(side) = runner.only_side().or_else(|| self.sides.get(&[batch, seq_len]).copied()) {
+            return Ok(side);
+        }
+        let side = choices.decide(node, runner, batch, seq_len, wait).await?;
+        self.sides.insert([batch, seq_len], side);
+        Ok(side)
+    }
+
+    /// States for calls of `batch` rows, on the side that calls of one step run on: those that come are of any length.
+    pub(super) async fn new_state(&mut self, node: &str, choices: &mut Choices, batch: usize, wait: Wait) -> Result<NodeState> {
+        let side = self.side(node, choices, [batch, 1], wait).await?;
+        let runner = self.runner.as_mut().expect("a caller has seen to the weights");
+        choices.new_state(node, runner, side, [batch, 1], wait).await
     }
 }
 
@@ -91,44 +128,39 @@ enum Input<'v> {
 
 /// What the nodes of a session share.
 pub(super) struct Shared<'c> {
-    pub(super) engine: &'c Engine,
-    pub(super) options: &'c Options,
     pub(super) choices: &'c mut Choices,
     /// arrays of earlier calls
     pub(super) spare: &'c mut Outputs,
     pub(super) wait: Wait,
 }
 
-/// Runs one node; returns the tensors that it makes, in spare arrays where these fit. `y` stays on the device where it can and the node `keeps_y`.
+/// Runs one node, which has its weights, on a side; returns the tensors that it makes, in spare arrays where these fit. `y` stays on the device where it
+/// can and the node `keeps_y`.
 pub(super) async fn run_node<'n>(
     node: &'n LstmNode,
     runner: &mut NodeRunner,
+    side: DeviceKind,
     shared: Shared<'_>,
     values: &Values<'_>,
     carried: Option<Carried<'_>>,
     keeps_y: bool,
 ) -> Result<Vec<(&'n str, Value<'n>)>> {
-    let Shared { engine, options, choices, spare, wait } = shared;
+    let Shared { choices, spare, wait } = shared;
     let optional = |name: &'n Option<String>| -> Result<Option<(&'n str, TensorView<'_>)>> {
         let given = name.as_deref().and_then(|name| Some((name, values.get(name)?)));
         given.map(|(name, value)| Ok((name, value.view()?))).transpose()
     };
 
-    if let Weights::RunTime(weights) = &node.weights {
-        let views: BTreeMap<&str, TensorView<'_>> = values.iter().filter_map(|(name, value)| Some((*name, value.view().ok()?))).collect();
-        let lstm = weights.resolve(&views)?;
-        if runner.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
-            *runner = NodeRunner::new(Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?));
-        }
-    }
-    let NodeRunner { runner: Some(runner), scratch, lens } = runner else { unreachable!("constant weights are prepared with the session") };
+    let NodeRunner { runner: Some(runner), scratch, lens, .. } = runner else { unreachable!("a caller has seen to the weights") };
+    let [on_gpu, on_host] = scratch;
+    let scratch = if side == DeviceKind::Gpu { on_gpu } else { on_host };
     runner.reset_profile();
     let config = runner.config().clone();
 
     let given = values.get(node.x.as_str()).ok_or_else(|| Error::shape(format!("tensor `{}`: missing", node.x)))?;
     let x_shape = given.shape().to_vec();
     let x = match given {
-        Value::Device(tensor, _) if runner.gpu().is_some() => Input::Device(tensor.with_layout(node.layout.x_place(&node.x, tensor.layout())?)?),
+        Value::Device(tensor, _) if side == DeviceKind::Gpu => Input::Device(tensor.with_layout(node.layout.x_place(&node.x, tensor.layout())?)?),
         host => Input::Host(node.layout.x_inside(&node.x, host.view()?.float32(&node.x)?)?),
     };
     let (seq_len, batch, input_size) = match &x {
@@ -149,7 +181,7 @@ pub(super) async fn run_node<'n>(
     // rows that all have full length need no special case
     let sequence_lens = sequence_lens.filter(|lens| lens.iter().any(|&len| (len as usize) < seq_len));
     let is_empty = seq_len * batch == 0;
-    let keeps_y = keeps_y && node.y.is_some() && !is_empty && runner.fits_on_device(batch, seq_len);
+    let keeps_y = keeps_y && node.y.is_some() && !is_empty && runner.fits_on_device(side, batch, seq_len);
     let source = match &x {
         Input::Host(x) => Source::Host(x.view()),
         Input::Device(x) => Source::Device(x),
@@ -200,7 +232,7 @@ pub(super) async fn run_node<'n>(
                 if !scratch.as_ref().is_some_and(fits) {
                     // freed before its successor is made
                     *scratch = None;
-                    *scratch = Some(Scratch { batch, seq_len, state: choices.new_state(&node.name, runner, batch, seq_len, wait).await? });
+                    *scratch = Some(Scratch { batch, seq_len, state: choices.new_state(&node.name, runner, side, [batch, seq_len], wait).await? });
                 }
                 let Some(Scratch { state, .. }) = scratch else { unreachable!("it was made above") };
                 kept = runner.run_on_device(&call, Some(&initial), state, results, wait).await?;

@@ -11,9 +11,11 @@ use crate::network::Precision;
 pub struct Options {
     /// how the weights of the matrix products are stored on the device
     pub precision: Precision,
-    /// the only schedule that a GPU may use; `None`: whichever is expected to be the fastest. A stack that it does not suit is an error.
+    /// the only schedule that a GPU may use; `None`: whichever is expected to be the fastest. A stack that it does not suit is an error. An engine
+    /// that holds a GPU and the CPU leaves the LSTMs to the GPU then.
     pub schedule: Option<ScheduleName>,
-    /// one of [`Session::candidates`](crate::Session::candidates), for every call, whatever it is expected to cost; for measurements
+    /// one of [`Session::candidates`](crate::Session::candidates), for every call, whatever it is expected to cost; for measurements, and like
+    /// `schedule` for the GPU alone
     pub choice: Option<Choice>,
     /// whether calls on a GPU are timed by its own clock, for [`Session::profile`](crate::Session::profile); takes 16 bytes a submit
     /// on the device that [`Session::explain`](crate::Session::explain) leaves out
@@ -44,6 +46,11 @@ pub enum Tuning {
 }
 
 impl Options {
+    /// Whether they say what a GPU is to run, so that no other side will do.
+    pub(super) fn name_a_schedule(&self) -> bool {
+        self.schedule.is_some() || self.choice.is_some()
+    }
+
     pub(super) fn gpu(&self) -> GpuOptions {
         GpuOptions { precision: self.precision, schedule: self.schedule, profile: self.profile, choice: self.choice }
     }

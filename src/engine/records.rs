@@ -12,6 +12,7 @@ use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{DeviceInfo, GraphicsBackend};
+use crate::engine::sides::SidesMeasurement;
 use crate::engine::tune::Measurement;
 use crate::formats::temporary::Temporary;
 use crate::gpu::form::{Choice, ScheduleName};
@@ -59,6 +60,9 @@ pub(super) struct Record {
     /// steps of the calls that were timed
     pub(super) seq_len: usize,
     pub(super) measured: Vec<Measurement>,
+    /// whole calls on the GPU and on the CPU, where an engine held both
+    #[serde(default)]
+    pub(super) sides: Option<SidesMeasurement>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -221,7 +225,8 @@ mod tests {
         let form = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: lanes, subgroups: false });
         let choice = Choice { schedule: Schedule::PerStep(form), input: form };
         let key = Key { lstm: "an LSTM".to_owned(), precision: Precision::Int8, rows, schedule: Some(ScheduleName::PerStep), checked_shaders: true };
-        Record { key, date: "2026-02-28".to_owned(), choice, seq_len: 100, measured: vec![Measurement { choice, seconds: 1.25e-3, n: 7 }] }
+        let measured = vec![Measurement { choice, seconds: 1.25e-3, n: 7 }];
+        Record { key, date: "2026-02-28".to_owned(), choice, seq_len: 100, measured, sides: None }
     }
 
     fn open(folder: &Path) -> (Records, Option<String>) {

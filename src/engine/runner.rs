@@ -1,4 +1,4 @@
-//! One LSTM stack on one backend, and the states that it carries.
+//! One LSTM stack on the sides that its engine has, and the states that it carries.
 
 use std::sync::Arc;
 
@@ -7,21 +7,25 @@ use ndarray::{Array, ArrayViewMut, Dimension};
 use crate::cpu::CpuLstm;
 use crate::device::DeviceKind;
 use crate::engine::{Backend, Engine, Options};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::Choice;
 use crate::gpu::{DeviceCall, DeviceTensor, GpuLstm, GpuState, Source, Wait};
 use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 use crate::reference;
 
-/// A stack, prepared for a backend.
+/// A stack on a GPU, on the host, or on both: then each side gets its weights when something first runs there.
 pub(crate) struct Runner {
     lstm: Arc<Lstm>,
-    backend: RunnerBackend,
+    precision: Precision,
+    gpu: Option<Box<GpuLstm>>,
+    /// why the GPU of an engine that holds both sides cannot have the stack
+    unable: Option<String>,
+    host: Option<Host>,
 }
 
-enum RunnerBackend {
-    Gpu(Box<GpuLstm>),
-    Cpu(CpuLstm),
+enum Host {
+    /// its weights packed, once they are needed
+    Cpu(Option<CpuLstm>),
     Reference,
 }
 
@@ -32,21 +36,55 @@ pub(crate) enum NodeState {
     Reference(LstmState<f64>),
 }
 
+impl NodeState {
+    /// Where calls on it run.
+    pub(crate) fn side(&self) -> DeviceKind {
+        match self {
+            Self::Gpu(_) => DeviceKind::Gpu,
+            Self::Cpu(_) => DeviceKind::Cpu,
+            Self::Reference(_) => DeviceKind::Reference,
+        }
+    }
+}
+
 impl Runner {
     pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>, options: &Options) -> Result<Self> {
-        let backend = match backend {
-            Backend::Gpu(device) => RunnerBackend::Gpu(Box::new(GpuLstm::new(Arc::clone(device), &lstm, options.gpu()).await?)),
-            // the host computes with what a stored weight is worth
-            Backend::Cpu => RunnerBackend::Cpu(CpuLstm::new(worth(&lstm, options.precision)?)),
-            Backend::Reference => return Ok(Self { lstm: worth(&lstm, options.precision)?, backend: RunnerBackend::Reference }),
-        };
-        Ok(Self { lstm, backend })
+        let (precision, gpu, unable) = (options.precision, None, None);
+        let mut runner = Self { lstm, precision, gpu, unable, host: None };
+        match backend {
+            Backend::Either(device) if !options.name_a_schedule() => {
+                match GpuLstm::new(Arc::clone(device), &runner.lstm, options.gpu()) {
+                    Ok((gpu, _)) => runner.gpu = Some(Box::new(gpu)),
+                    Err(error) if leaves_the_cpu(&error) => runner.unable = Some(error.to_string()),
+                    Err(error) => return Err(error),
+                }
+                runner.host = Some(Host::Cpu(None));
+            }
+            Backend::Gpu(device) | Backend::Either(device) => {
+                let (mut gpu, packed) = GpuLstm::new(Arc::clone(device), &runner.lstm, options.gpu())?;
+                gpu.upload(&packed).await?;
+                runner.gpu = Some(Box::new(gpu));
+            }
+            Backend::Cpu => {
+                runner.host = Some(Host::Cpu(None));
+                runner.prepare_cpu()?;
+            }
+            Backend::Reference => {
+                runner.lstm = worth(&runner.lstm, precision)?;
+                runner.host = Some(Host::Reference);
+            }
+        }
+        Ok(runner)
     }
 
     /// Whether a stack can be prepared with these options.
     pub(crate) fn check(engine: &Engine, lstm: &Lstm, options: &Options) -> Result<()> {
         match engine.backend() {
             Backend::Gpu(device) => GpuLstm::check(device, lstm, options.gpu()).map(|_| ()),
+            Backend::Either(device) => match GpuLstm::check(device, lstm, options.gpu()) {
+                Err(error) if leaves_the_cpu(&error) && !options.name_a_schedule() => lstm.check_stored_as(options.precision),
+                checked => checked.map(|_| ()),
+            },
             Backend::Cpu | Backend::Reference => match options.schedule {
                 Some(name) => Err(Error::config(format!("schedule {name}: needs a GPU, found {}", engine.describe().device))),
                 None => lstm.check_stored_as(options.precision),
@@ -54,18 +92,24 @@ impl Runner {
         }
     }
 
-    /// What kind of backend it is on.
-    pub(crate) fn kind(&self) -> DeviceKind {
-        match &self.backend {
-            RunnerBackend::Gpu(_) => DeviceKind::Gpu,
-            RunnerBackend::Cpu(_) => DeviceKind::Cpu,
-            RunnerBackend::Reference => DeviceKind::Reference,
+    /// The only side that it has; `None` where calls are to choose.
+    pub(crate) fn only_side(&self) -> Option<DeviceKind> {
+        match &self.host {
+            None => Some(DeviceKind::Gpu),
+            Some(Host::Reference) => Some(DeviceKind::Reference),
+            Some(Host::Cpu(_)) if self.gpu.is_none() && self.unable.is_none() => Some(DeviceKind::Cpu),
+            Some(Host::Cpu(_)) => None,
         }
     }
 
-    /// The schedule of a backend that has only one.
+    /// Why the GPU of an engine that holds both sides cannot have the stack, if it cannot.
+    pub(crate) fn unable(&self) -> Option<&str> {
+        self.unable.as_deref()
+    }
+
+    /// The schedule of the host, which has only one.
     pub(crate) fn host_schedule(&self) -> &'static str {
-        if self.kind() == DeviceKind::Reference { "one row and one step at a time" } else { "rows over threads" }
+        if matches!(self.host, Some(Host::Reference)) { "one row and one step at a time" } else { "rows over threads" }
     }
 
     pub(crate) fn config(&self) -> &LstmConfig {
@@ -76,70 +120,95 @@ impl Runner {
         &self.lstm
     }
 
-    /// The GPU's side of it, where it runs there.
+    /// The GPU's side of it, where it has one.
     pub(crate) fn gpu(&self) -> Option<&GpuLstm> {
-        if let RunnerBackend::Gpu(gpu) = &self.backend { Some(gpu) } else { None }
+        self.gpu.as_deref()
     }
 
-    /// The GPU's side of it, to be changed.
-    pub(crate) fn gpu_mut(&mut self) -> Option<&mut GpuLstm> {
-        if let RunnerBackend::Gpu(gpu) = &mut self.backend { Some(gpu) } else { None }
+    /// The GPU's side of it with its weights, to run calls.
+    pub(crate) async fn uploaded_gpu(&mut self) -> Result<&mut GpuLstm> {
+        let gpu = self.gpu.as_mut().ok_or_else(|| Error::config("a stack on the host: expected one on a GPU"))?;
+        gpu.ensure_uploaded(&self.lstm).await?;
+        Ok(gpu)
+    }
+
+    /// Gives a side its weights. Where those exceed what the GPU has and the CPU can take over, it does from then on, and [`Runner::unable`] says why.
+    pub(crate) async fn prepare(&mut self, side: DeviceKind) -> Result<()> {
+        match side {
+            DeviceKind::Gpu => match self.uploaded_gpu().await.map(|_| ()) {
+                Err(error) if self.host.is_some() && leaves_the_cpu(&error) => {
+                    (self.gpu, self.unable) = (None, Some(error.to_string()));
+                    Ok(())
+                }
+                uploaded => uploaded,
+            },
+            DeviceKind::Cpu => self.prepare_cpu(),
+            DeviceKind::Reference => Ok(()),
+        }
+    }
+
+    fn prepare_cpu(&mut self) -> Result<()> {
+        if let Some(Host::Cpu(cpu @ None)) = &mut self.host {
+            // the host computes with what a stored weight is worth
+            *cpu = Some(CpuLstm::new(worth(&self.lstm, self.precision)?));
+        }
+        Ok(())
     }
 
     /// Forgets what calls took so far.
     pub(crate) fn reset_profile(&mut self) {
-        if let RunnerBackend::Gpu(gpu) = &mut self.backend {
+        if let Some(gpu) = &mut self.gpu {
             gpu.reset_profile();
         }
     }
 
-    /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps, built on a GPU to what `choose` says of blocks
-    /// of so many rows.
-    pub(crate) async fn new_state(&self, batch: usize, seq_len: usize, choose: impl Fn(usize) -> Choice) -> Result<NodeState> {
-        Ok(match &self.backend {
-            RunnerBackend::Gpu(gpu) => {
+    /// Zero states on a side that is prepared, for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps, built on a GPU to what
+    /// `choose` says of blocks of so many rows.
+    pub(crate) async fn new_state(&self, side: DeviceKind, batch: usize, seq_len: usize, choose: impl Fn(usize) -> Choice) -> Result<NodeState> {
+        Ok(match (&self.gpu, side) {
+            (Some(gpu), DeviceKind::Gpu) => {
                 // a state that the host could not read is none
                 LstmState::<f32>::check_room(self.config(), batch)?;
                 NodeState::Gpu(gpu.new_state(batch, seq_len, choose).await?)
             }
-            RunnerBackend::Cpu(_) => NodeState::Cpu(LstmState::try_zeros(self.config(), batch)?),
-            RunnerBackend::Reference => NodeState::Reference(LstmState::try_zeros(self.config(), batch)?),
+            (_, DeviceKind::Reference) => NodeState::Reference(LstmState::try_zeros(self.config(), batch)?),
+            _ => NodeState::Cpu(LstmState::try_zeros(self.config(), batch)?),
         })
     }
 
     /// Puts `values` in the place of the states.
     pub(crate) fn set_state(&self, state: &mut NodeState, values: LstmState) {
-        match (&self.backend, state) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.set_state(state, &values),
+        match (&self.gpu, state) {
+            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state(state, &values),
             (_, NodeState::Cpu(state)) => *state = values,
             (_, NodeState::Reference(state)) => *state = widen(&values),
-            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+            (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
     }
 
     /// Puts `values`, states of one row, in the place of the states of row `row`.
     pub(crate) fn set_state_row(&self, state: &mut NodeState, row: usize, values: &LstmState) {
-        match (&self.backend, state) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values),
+        match (&self.gpu, state) {
+            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values),
             (_, NodeState::Cpu(state)) => state.set_row(row, values),
             (_, NodeState::Reference(state)) => state.set_row(row, &widen(values)),
-            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+            (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
     }
 
     /// The states as they are now.
     pub(crate) async fn read_state(&mut self, state: &NodeState, wait: Wait) -> Result<LstmState> {
-        match (&mut self.backend, state) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => gpu.read_state(state, wait).await,
+        match (&mut self.gpu, state) {
+            (Some(gpu), NodeState::Gpu(state)) => gpu.read_state(state, wait).await,
             (_, NodeState::Cpu(state)) => Ok(state.clone()),
             (_, NodeState::Reference(state)) => Ok(narrow(state)),
-            (_, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
+            (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
     }
 
-    /// Whether `y` of a call can stay on the device.
-    pub(crate) fn fits_on_device(&self, batch: usize, seq_len: usize) -> bool {
-        self.gpu().is_some_and(|gpu| gpu.fits_on_device(batch, seq_len))
+    /// Whether `y` of a call on this side can stay on the device.
+    pub(crate) fn fits_on_device(&self, side: DeviceKind, batch: usize, seq_len: usize) -> bool {
+        side == DeviceKind::Gpu && self.gpu().is_some_and(|gpu| gpu.fits_on_device(batch, seq_len))
     }
 
     /// As [`Runner::run`], from an input that may be on the device, and with a `y [T, N, D, R]` that stays there where the call says so: on a GPU.
@@ -151,8 +220,8 @@ impl Runner {
         results: LstmResults<'_>,
         wait: Wait,
     ) -> Result<Option<DeviceTensor>> {
-        match (&mut self.backend, state, call) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state), _) => gpu.run_on_device(call, initial, state, results, wait).await,
+        match (&mut self.gpu, state, call) {
+            (Some(gpu), NodeState::Gpu(state), _) => gpu.run_on_device(call, initial, state, results, wait).await,
             (_, state, DeviceCall { x: Source::Host(x), sequence_lens, keeps_y: false }) => {
                 self.run(&LstmCall { x: x.view(), sequence_lens: *sequence_lens }, initial, state, results, wait).await.map(|()| None)
             }
@@ -169,9 +238,9 @@ impl Runner {
         results: LstmResults<'_>,
         wait: Wait,
     ) -> Result<()> {
-        match (&mut self.backend, state) {
-            (RunnerBackend::Gpu(gpu), NodeState::Gpu(state)) => return gpu.run(call, initial, state, results, wait).await,
-            (RunnerBackend::Cpu(cpu), NodeState::Cpu(state)) => {
+        match (&mut self.gpu, &self.host, state) {
+            (Some(gpu), _, NodeState::Gpu(state)) => return gpu.run(call, initial, state, results, wait).await,
+            (_, Some(Host::Cpu(Some(cpu))), NodeState::Cpu(state)) => {
                 if let Some(initial) = initial {
                     state.start(initial);
                 }
@@ -182,7 +251,7 @@ impl Runner {
                     }
                 }
             }
-            (RunnerBackend::Reference, NodeState::Reference(state)) => {
+            (_, Some(Host::Reference), NodeState::Reference(state)) => {
                 if let Some(initial) = initial {
                     state.start(initial);
                 }
@@ -201,6 +270,11 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Whether what the GPU says is that it is too small, so that the CPU may do instead.
+pub(super) fn leaves_the_cpu(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Limit | ErrorKind::OutOfMemory)
 }
 
 fn worth(lstm: &Arc<Lstm>, precision: Precision) -> Result<Arc<Lstm>> {

@@ -189,7 +189,8 @@ impl Session {
         Ok((outputs, parts))
     }
 
-    /// Zero states for a batch of `batch` rows.
+    /// Zero states for a batch of `batch` rows. On an engine that holds a GPU and the CPU, they and all calls on them are on the side that is
+    /// expected to be the faster for so many rows and one step.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where an LSTM walks backwards over time, so that there is no state to carry, or gets its weights with each call;
@@ -202,17 +203,18 @@ impl Session {
                     nodes.push(None);
                     continue;
                 }
-                let Some(runner) = &mut self.nodes[number].runner else {
+                let runner = &mut self.nodes[number];
+                let Some(stack) = &runner.runner else {
                     return Err(Error::config(format!(
                         "{}: a carried state needs weights in the model, found weights given with each call",
                         node.name
                     )));
                 };
-                let direction = runner.config().direction;
+                let direction = stack.config().direction;
                 if direction != Direction::Forward {
                     return Err(Error::config(format!("{}: a carried state needs a forward LSTM, found {}", node.name, direction.name())));
                 }
-                nodes.push(Some(self.choices.new_state(&node.name, runner, batch, 1, Wait::Block).await?));
+                nodes.push(Some(runner.new_state(&node.name, &mut self.choices, batch, Wait::Block).await?));
             }
             Ok(State { session: self.id, batch, nodes, torn: false })
         })
@@ -276,7 +278,8 @@ impl Session {
         Ok(())
     }
 
-    /// `slots` sequences that start and end on their own, with their states on the device.
+    /// `slots` sequences that start and end on their own, with their states on the device. On an engine that holds a GPU and the CPU, they are on
+    /// the side that is expected to be the faster for steps of all slots, one at a time.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the network is not one forward LSTM stack with weights of its own;
@@ -325,7 +328,7 @@ impl Session {
         gpu.map_or_else(Vec::new, |gpu| gpu.candidates(batch))
     }
 
-    /// Where the time of the last call went; `None` without [`Options::profile`], and on the CPU and the reference.
+    /// Where the time of the last call on the GPU went; `None` without [`Options::profile`], and on an engine of the CPU or the reference alone.
     ///
     /// ```
     /// use cellgate::{DeviceChoice, Engine, Inputs, Network, Options};
@@ -346,7 +349,8 @@ impl Session {
         Some(sum)
     }
 
-    /// What ran so far, or will on the states that there are: one entry for every LSTM and number of rows at once, in the order of first use.
+    /// What ran so far, or will on the states that there are, and why: one entry for every LSTM and number of rows at once, in the order of first use.
+    /// On an engine that holds a GPU and the CPU there is one for every number of steps, too, which says where it ran.
     pub fn schedules(&self) -> &[ScheduleUse] {
         self.choices.uses()
     }
@@ -358,8 +362,7 @@ impl Session {
 
     /// Zero states of one node, for as many steps at a time as may be.
     pub(super) async fn new_state(&mut self, node: usize, batch: usize) -> Result<NodeState> {
-        let Some(runner) = &mut self.nodes[node].runner else { unreachable!("a caller has seen it") };
-        self.choices.new_state(&self.network.nodes[node].name, runner, batch, 1, Wait::Block).await
+        self.nodes[node].new_state(&self.network.nodes[node].name, &mut self.choices, batch, Wait::Block).await
     }
 
     fn own(&self, state: &State) -> Result<()> {

@@ -1,10 +1,14 @@
-//! What the host's backends cannot provoke by themselves.
+//! What the host's backends cannot provoke by themselves, and what no adapter at hand does.
+
+use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
 
+use crate::device::DeviceKind;
 use crate::engine::dense::DenseRunner;
 use crate::engine::runner::{NodeState, Runner};
-use crate::gpu::{DenseInput, DeviceCall, DeviceTensor, Wait};
+use crate::engine::{Backend, Selection};
+use crate::gpu::{self, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Wait};
 use crate::network::LstmResults;
 use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
 
@@ -97,6 +101,52 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
     let heir = stream.join()?;
     assert_eq!(stream.step(&[(heir, x.view())])?, expected);
     stream.step_all(Array3::ones((1, 3, 3)).view())?;
+    Ok(())
+}
+
+/// An engine of both sides whose GPU binds at most so many bytes; `None`, said on stderr, where there is no adapter.
+fn with_a_small_gpu(max_binding_bytes: u64) -> Result<Option<Engine>> {
+    let adapters = pollster::block_on(gpu::adapters(None));
+    let Some(adapter) = adapters.iter().find(|adapter| adapter.info.unusable.is_none()) else {
+        assert!(std::env::var_os("CELLGATE_REQUIRE_GPU").is_none(), "no adapter found, and CELLGATE_REQUIRE_GPU is set");
+        eprintln!("ignored: no adapter found");
+        return Ok(None);
+    };
+    let mut device = pollster::block_on(GpuDevice::open(adapter, true))?;
+    device.profile.max_binding_bytes = max_binding_bytes;
+    let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
+    Ok(Some(Engine { selection: Arc::new(selection), backend: Backend::Either(Arc::new(device)), lacks_a_gpu: false }))
+}
+
+#[test]
+fn what_a_gpu_has_no_room_for_runs_on_the_cpu_and_that_is_said() -> Result<()> {
+    let Some(engine) = with_a_small_gpu(4096)? else { return Ok(()) };
+    let options = || Options { tuning: crate::Tuning::Model, ..Options::default() };
+    let on_cpu = session(16, 32)?;
+    let x = Array3::from_shape_fn((3, 2, 16), |(step, row, k)| (step + row + k) as f32 / 16.0);
+    let inputs = Inputs::new().with("x", x.view());
+    let mut session = engine.session(on_cpu.network(), options())?;
+    let explained = session.explain(2, 3)?.lstms.swap_remove(0).sides.expect("both sides are explained");
+    assert!(explained.crossover.is_none() && explained.gpu.unable.is_some_and(|why| why.contains("limit max_storage_buffer_binding_size")));
+    let mut on_cpu = on_cpu;
+    assert_eq!(session.run(&inputs)?, on_cpu.run(&inputs)?);
+    let used = &session.schedules()[0];
+    assert_eq!((used.device, used.seq_len), (DeviceKind::Cpu, Some(3)));
+    assert!(used.why.starts_with("CPU: the GPU cannot: limit max_storage_buffer_binding_size: need "), "{}", used.why);
+    assert!(session.tune(2, 3)?.lstms.is_empty(), "there is nothing to choose from");
+    // who names a schedule has the GPU alone, and its error
+    let named = Options { schedule: Some(crate::ScheduleName::PerStep), ..options() };
+    assert_eq!(engine.session(on_cpu.network(), named).err().map(|error| error.kind()), Some(ErrorKind::Limit));
+    // a layer behind an LSTM of the GPU
+    let linear = crate::Linear::new(Array2::from_elem((64, 64), 0.5), None)?;
+    let stage = Arc::new(crate::DenseStage::Linear(linear, crate::RowFunction::None));
+    let mut layer = pollster::block_on(DenseRunner::new(engine.backend(), stage, &options()))?;
+    let (on_gpu, why) = pollster::block_on(layer.prepare(true))?;
+    assert!(!on_gpu && why.is_some_and(|why| why.contains("need 16384 bytes")), "{why:?}");
+    assert_eq!(pollster::block_on(layer.prepare(false))?, (false, None));
+    let mut y = ndarray::ArrayD::zeros(ndarray::IxDyn(&[2, 64]));
+    pollster::block_on(layer.run(DenseInput::Host(Array2::ones((2, 64)).into_dyn().view()), Some(y.view_mut()), Wait::Block))?;
+    assert!(y.iter().all(|value| *value == 32.0));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Timing candidates on the device, each checked against the others.
+//! Timing candidates on the device, each checked against the others, and the winner beside the CPU where the engine holds both.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,8 +7,13 @@ use ndarray::{Array3, Array4, s};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Tolerance, compare};
+use crate::cpu::cost;
+use crate::device::DeviceKind;
 use crate::engine::Session;
 use crate::engine::choices::pieces;
+use crate::engine::node::NodeRunner;
+use crate::engine::runner::Runner;
+use crate::engine::sides::SidesMeasurement;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::{Choice, ScheduleName};
 use crate::gpu::plan::Cost;
@@ -81,6 +86,8 @@ pub struct LstmTuning {
     pub candidates: Vec<CandidateReport>,
     /// the fastest of those that were measured
     pub winner: Choice,
+    /// whole calls on the GPU and on the CPU, on an engine that holds both
+    pub sides: Option<SidesMeasurement>,
     /// how long it all took
     pub seconds: f64,
 }
@@ -122,12 +129,14 @@ pub(super) struct Measured {
     /// those that count, fastest first
     pub(super) measurements: Vec<Measurement>,
     pub(super) winner: Choice,
+    pub(super) sides: Option<SidesMeasurement>,
     pub(super) elapsed: Duration,
 }
 
-/// Times calls of `rows` rows and up to `seq_len` steps of random numbers.
-pub(super) async fn measure(gpu: &mut GpuLstm, rows: usize, seq_len: usize, wait: Wait) -> Result<Measured> {
+/// Times calls of `rows` rows and up to `seq_len` steps of random numbers, on a GPU and, where the stack has it as well, on the CPU.
+pub(super) async fn measure(runner: &mut Runner, rows: usize, seq_len: usize, wait: Wait) -> Result<Measured> {
     let start = Instant::now();
+    let gpu = runner.uploaded_gpu().await?;
     let ranked = gpu.candidates(rows);
     let measured = worth_measuring(&ranked);
     let seq_len = affordable_steps(gpu, rows, seq_len, ranked[0].0)?;
@@ -173,7 +182,52 @@ pub(super) async fn measure(gpu: &mut GpuLstm, rows: usize, seq_len: usize, wait
         let reasons = candidates.iter().filter_map(|report| report.why_not.as_deref()).next().unwrap_or("there are none");
         return Err(Error::new(ErrorKind::Validation, format!("tune: expected a candidate that runs, found that the first does not: {reasons}")));
     };
-    Ok(Measured { seq_len, candidates, measurements, winner, elapsed: start.elapsed() })
+    let sides = if runner.only_side().is_none() { Some(time_sides(runner, &bench.x, winner, wait).await?) } else { None };
+    Ok(Measured { seq_len, candidates, measurements, winner, sides, elapsed: start.elapsed() })
+}
+
+/// Times whole calls on both sides, `x` and `y` on the host.
+async fn time_sides(runner: &mut Runner, x: &Array3<f32>, winner: Choice, wait: Wait) -> Result<SidesMeasurement> {
+    let call = LstmCall { x: x.view(), sequence_lens: None };
+    let mut y = Array4::zeros((call.seq_len(), call.batch(), runner.config().num_directions(), runner.config().out_size()));
+    let mut seconds = [0.0; 2];
+    for (seconds, side) in seconds.iter_mut().zip([DeviceKind::Gpu, DeviceKind::Cpu]) {
+        runner.prepare(side).await?;
+        let mut state = runner.new_state(side, call.batch(), call.seq_len(), |_| winner).await?;
+        let mut timer = CallTimer::default();
+        // the first call makes the plan
+        while timer.goes_on() {
+            let start = Instant::now();
+            runner.run(&call, Some(&ZEROS), &mut state, LstmResults { y: Some(y.view_mut()), ..LstmResults::default() }, wait).await?;
+            timer.add(start.elapsed());
+        }
+        *seconds = timer.median().unwrap_or(f64::INFINITY);
+    }
+    let [gpu_seconds, cpu_seconds] = seconds;
+    Ok(SidesMeasurement { gpu_seconds, cpu_seconds, cpu: cost::describe_host() })
+}
+
+/// Times of calls of one kind; the first warms up and does not count.
+#[derive(Default)]
+struct CallTimer {
+    warm: bool,
+    samples: Vec<Duration>,
+}
+
+impl CallTimer {
+    fn goes_on(&self) -> bool {
+        self.samples.len() < MAX_SAMPLES && self.samples.iter().sum::<Duration>() <= EACH
+    }
+
+    fn add(&mut self, elapsed: Duration) {
+        if std::mem::replace(&mut self.warm, true) {
+            self.samples.push(elapsed);
+        }
+    }
+
+    fn median(&self) -> Option<f64> {
+        Summary::of_durations(&self.samples).map(|summary| summary.median)
+    }
 }
 
 /// Which candidates, cheapest first, are timed.
@@ -283,25 +337,18 @@ impl Bench {
         }
         let call = LstmCall { x: self.x.view(), sequence_lens: None };
         let mut state = gpu.new_state(call.batch(), call.seq_len(), |_| choice).await?;
-        let (mut samples, mut warm, mut spent) = (Vec::new(), false, Duration::ZERO);
-        loop {
+        let mut timer = CallTimer::default();
+        while timer.goes_on() {
             let start = Instant::now();
             gpu.run(&call, Some(&ZEROS), &mut state, LstmResults::default(), wait).await?;
             let elapsed = start.elapsed();
-            if !warm && elapsed.as_secs_f64() > HOPELESS * best {
+            if !timer.warm && elapsed.as_secs_f64() > HOPELESS * best {
                 let note = format!("called once: more than {HOPELESS} times the best so far");
                 return Ok(Timed { seconds: Some(elapsed.as_secs_f64()), samples: 1, note: Some(note) });
             }
-            if std::mem::replace(&mut warm, true) {
-                samples.push(elapsed);
-                spent += elapsed;
-            }
-            if samples.len() >= MAX_SAMPLES || spent > EACH {
-                break;
-            }
+            timer.add(elapsed);
         }
-        let seconds = Summary::of_durations(&samples).map(|summary| summary.median);
-        Ok(Timed { seconds, samples: samples.len(), note: None })
+        Ok(Timed { seconds: timer.median(), samples: timer.samples.len(), note: None })
     }
 }
 
@@ -318,6 +365,8 @@ async fn run_short(gpu: &mut GpuLstm, x: &Array3<f32>, choice: Choice, wait: Wai
 impl Session {
     /// Measures on the device which schedule, in which form, is the fastest for calls of `batch` rows, and builds later calls to it. The
     /// winner goes to the records, so that later sessions find it ([`Tuning`](crate::Tuning)), unless this session was told to leave those alone.
+    /// On an engine that holds a GPU and the CPU, whole calls of the winner are timed beside the CPU's, and later calls of as many rows run where
+    /// these were the faster, times for other numbers of steps following from both.
     ///
     /// Calls with random inputs of `seq_len` steps, or fewer where one would take too long, are timed for a few seconds for every LSTM of the
     /// network; the report says what was skipped. States and streams that were made before keep what they were made for.
@@ -360,22 +409,23 @@ impl Session {
             let Some(running) = &mut runner.runner else {
                 return Err(Error::config(format!("{}: tune: needs weights in the model, found weights given with each call", node.name)));
             };
-            let Some(gpu) = running.gpu_mut() else { continue };
+            let Some(gpu) = running.gpu() else { continue };
             let split = gpu.split(batch, seq_len).map_err(|error| error.within(&node.name))?;
             for (rows, _) in pieces(batch, split.rows) {
                 // LSTMs of the same kind share a choice
-                if tuned.iter().any(|(config, known)| config == gpu.config() && *known == rows) {
+                if tuned.iter().any(|(config, known)| config == running.config() && *known == rows) {
                     continue;
                 }
-                let measured = measure(gpu, rows, seq_len, wait).await.map_err(|error| error.within(&node.name))?;
-                self.choices.keep(gpu, rows, &measured);
-                tuned.push((gpu.config().clone(), rows));
-                let Measured { seq_len, candidates, winner, elapsed, .. } = measured;
-                lstms.push(LstmTuning { node: node.name.clone(), rows, seq_len, candidates, winner, seconds: elapsed.as_secs_f64() });
+                let Some(key) = running.gpu().map(|gpu| self.choices.key(gpu, rows)) else { continue };
+                let measured = measure(running, rows, seq_len, wait).await.map_err(|error| error.within(&node.name))?;
+                self.choices.keep(key, &measured);
+                tuned.push((running.config().clone(), rows));
+                let Measured { seq_len, candidates, winner, sides, elapsed, .. } = measured;
+                lstms.push(LstmTuning { node: node.name.clone(), rows, seq_len, candidates, winner, sides, seconds: elapsed.as_secs_f64() });
             }
         }
         // plain calls start anew anyway; their next states are for what has won
-        self.nodes.iter_mut().for_each(|node| node.scratch = None);
+        self.nodes.iter_mut().for_each(NodeRunner::forget_choices);
         let records = self.choices.written().filter(|_| !lstms.is_empty()).map(Path::to_owned);
         Ok(TuneReport { lstms, records, notes: self.choices.notes().to_vec() })
     }

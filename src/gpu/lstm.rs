@@ -1,4 +1,5 @@
-//! One LSTM stack on the device: its weights, uploaded once, its buffers and plans, and the states that calls go through. `call` runs it.
+//! One LSTM stack on the device: its weights, uploaded once, its buffers and plans, and the states that calls go through. `call` runs it. What calls
+//! would do, and are expected to cost, is known before the weights are there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ pub(crate) struct GpuLstm {
     layout: PackedLayout,
     pub(super) options: GpuOptions,
     weight_bytes: u64,
-    pub(super) arenas: Vec<DeviceBuffer>,
-    pub(super) vectors: DeviceBuffer,
+    /// absent until they are uploaded
+    weights: Option<Weights>,
     /// buffers that all plans share, each as large as the largest call so far needed
     pub(super) buffers: HashMap<BufferId, DeviceBuffer>,
     /// most recently used last
@@ -61,6 +62,12 @@ pub(crate) struct GpuLstm {
     pub(super) runs: Runs,
 }
 
+/// The packed weights on the device.
+struct Weights {
+    arenas: Vec<DeviceBuffer>,
+    vectors: DeviceBuffer,
+}
+
 impl GpuLstm {
     /// Packs the weights of `lstm`, and sees that the options suit it.
     pub(crate) fn check(device: &GpuDevice, lstm: &Lstm, options: GpuOptions) -> Result<PackedWeights> {
@@ -73,25 +80,15 @@ impl GpuLstm {
         }
     }
 
-    /// Packs and uploads the weights of `lstm`.
-    pub(crate) async fn new(device: Arc<GpuDevice>, lstm: &Lstm, options: GpuOptions) -> Result<Self> {
+    /// The stack without its weights, which [`GpuLstm::upload`] takes: as [`GpuLstm::check`] packs them.
+    pub(crate) fn new(device: Arc<GpuDevice>, lstm: &Lstm, options: GpuOptions) -> Result<(Self, PackedWeights)> {
         let packed = Self::check(&device, lstm, options)?;
-        let mut arenas = Vec::new();
-        for (number, arena) in packed.arenas.iter().enumerate() {
-            let bytes: &[u8] = bytemuck::cast_slice(arena);
-            let buffer = device.filled_buffer(&BufferId::Weights(number).name(), bytes).await?;
-            arenas.push(buffer);
-        }
-        let bytes: &[u8] = bytemuck::cast_slice(&packed.vectors);
-        let vectors = device.filled_buffer(&BufferId::Vectors.name(), bytes).await?;
-        device.failed()?;
-        Ok(Self {
+        let stack = Self {
             config: lstm.config().clone(),
             layout: packed.layout.clone(),
             options,
             weight_bytes: packed.bytes(),
-            arenas,
-            vectors,
+            weights: None,
             buffers: HashMap::new(),
             plans: Vec::new(),
             upload: Upload::default(),
@@ -102,7 +99,39 @@ impl GpuLstm {
             relayout: Relayout::default(),
             runs: Runs::default(),
             device,
-        })
+        };
+        Ok((stack, packed))
+    }
+
+    /// Puts the weights on the device, where they are from then on.
+    pub(crate) async fn upload(&mut self, packed: &PackedWeights) -> Result<()> {
+        let mut arenas = Vec::new();
+        for (number, arena) in packed.arenas.iter().enumerate() {
+            arenas.push(self.device.filled_buffer(&BufferId::Weights(number).name(), bytemuck::cast_slice(arena)).await?);
+        }
+        let vectors = self.device.filled_buffer(&BufferId::Vectors.name(), bytemuck::cast_slice(&packed.vectors)).await?;
+        self.device.failed()?;
+        self.weights = Some(Weights { arenas, vectors });
+        Ok(())
+    }
+
+    /// Packs and uploads the weights of `lstm`, which this was made of, unless they are there.
+    pub(crate) async fn ensure_uploaded(&mut self, lstm: &Lstm) -> Result<()> {
+        if self.weights.is_some() {
+            return Ok(());
+        }
+        let packed = Self::check(&self.device, lstm, self.options)?;
+        self.upload(&packed).await
+    }
+
+    /// The buffer of weights that a plan calls `id`; `None` where that is another buffer.
+    pub(super) fn weight_buffer(&self, id: BufferId) -> Option<&DeviceBuffer> {
+        let weights = || self.weights.as_ref().expect("weights are uploaded before a call is prepared");
+        match id {
+            BufferId::Weights(arena) => Some(&weights().arenas[arena]),
+            BufferId::Vectors => Some(&weights().vectors),
+            _ => None,
+        }
     }
 
     /// Forgets what calls took so far.
@@ -143,6 +172,12 @@ impl GpuLstm {
     /// What calls of `batch` rows and `seq_len` steps that are built to `choice` are expected to cost.
     pub(crate) fn predict(&self, batch: usize, seq_len: usize, choice: Choice) -> Cost {
         plan::cost(&self.config, self.layout.precision, batch, seq_len, choice, &self.device.profile)
+    }
+
+    /// What a whole call of one block and segment is expected to take: as [`GpuLstm::predict`], with its tensors on the host before and after.
+    pub(crate) fn predict_call(&self, batch: usize, seq_len: usize, choice: Choice) -> f64 {
+        let bytes = self.upload_bytes(batch, seq_len) + self.download_bytes(batch, seq_len);
+        self.predict(batch, seq_len, choice).seconds() + self.device.profile.model.transfer_seconds(bytes)
     }
 
     /// How long a typical device of this kind takes at least to do so much arithmetic and move so many bytes.

@@ -31,5 +31,6 @@ pub(crate) use call::{DeviceCall, Source};
 pub(crate) use dense::{DenseInput, GpuDense};
 pub(crate) use device::{GpuDevice, Wait};
 pub(crate) use lstm::{GpuLstm, GpuOptions};
+pub(crate) use plan::Split;
 pub(crate) use state::GpuState;
 pub(crate) use tensor::DeviceTensor;

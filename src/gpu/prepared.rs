@@ -40,13 +40,7 @@ impl GpuLstm {
         }
         let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
         self.device.queue.write_buffer(&params, 0, &plan.params);
-        let buffer = |id| -> &wgpu::Buffer {
-            match id {
-                BufferId::Weights(arena) => &self.arenas[arena],
-                BufferId::Vectors => &self.vectors,
-                id => &self.buffers[&id],
-            }
-        };
+        let buffer = |id| -> &wgpu::Buffer { self.weight_buffer(id).unwrap_or_else(|| &self.buffers[&id]) };
         let make = || plan.bind_groups.iter().map(|group| bind_group(&self.device, group, &params, buffer)).collect();
         let bind_groups = self.device.checked("bind groups", make).await?;
         self.plans.push(Prepared { plan, pipelines, bind_groups, _params: params });

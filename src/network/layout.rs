@@ -42,6 +42,12 @@ impl Layout {
         if self.batch_first() { [batch, seq_len, input_size] } else { [seq_len, batch, input_size] }
     }
 
+    /// T and N of an `x` of this shape; `None` where it cannot be one.
+    pub(crate) fn seq_len_and_batch(self, x_shape: &[usize]) -> Option<(usize, usize)> {
+        let [first, second, _] = *x_shape else { return None };
+        Some(if self.batch_first() { (second, first) } else { (first, second) })
+    }
+
     /// A view of `x` in the inner order `[T, N, I]`.
     pub(crate) fn x_inside<'a>(self, name: &str, x: ArrayViewD<'a, f32>) -> Result<ArrayView3<'a, f32>> {
         let mut x = three_axes(name, self.x_axes(), x)?;

@@ -23,6 +23,13 @@ impl Cost {
     }
 }
 
+impl CostModel {
+    /// What a call with tensors on the host takes beside its dispatches, `bytes` of them to and from the device.
+    pub(crate) fn transfer_seconds(&self, bytes: u64) -> f64 {
+        self.submit_seconds + bytes as f64 / self.transfer_bytes
+    }
+}
+
 /// Threads that keep a compute unit busy.
 const FULL_UNIT_THREADS: f64 = 256.0;
 

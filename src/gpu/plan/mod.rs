@@ -95,6 +95,10 @@ pub struct CostModel {
     pub least_busy: f64,
     /// activations and state of one cell and row, on one unit
     pub cell_seconds: f64,
+    /// from a submit to the host's knowing that it is done, what the device does left out
+    pub submit_seconds: f64,
+    /// bytes per second between the caller's arrays and the device, staging included
+    pub transfer_bytes: f64,
 }
 
 impl DeviceProfile {

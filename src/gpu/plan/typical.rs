@@ -20,6 +20,8 @@ impl CostModel {
                 matrix_rate: 0.5,
                 least_busy: 1.0,
                 cell_seconds: 30e-9,
+                submit_seconds: 100e-6,
+                transfer_bytes: 2e9,
             },
             Hardware::Integrated => Self {
                 units: 12.0,
@@ -33,6 +35,8 @@ impl CostModel {
                 matrix_rate: 4.0,
                 least_busy: 0.0,
                 cell_seconds: 300e-12,
+                submit_seconds: 60e-6,
+                transfer_bytes: 6e9,
             },
             _ => Self {
                 units: 60.0,
@@ -46,6 +50,8 @@ impl CostModel {
                 matrix_rate: 4.0,
                 least_busy: 0.0,
                 cell_seconds: 150e-12,
+                submit_seconds: 80e-6,
+                transfer_bytes: 6e9,
             },
         }
     }
