@@ -14,7 +14,7 @@ pub enum DeviceChoice {
     /// and kept; [`Session::schedules`](crate::Session::schedules) says which and why. The sides round differently, so that calls of different lengths
     /// may differ in the last bits as different devices do; those on a [`State`](crate::State) or [`Stream`](crate::Stream) do not, because it
     /// stays on the side that is chosen when it is made, for its number of rows and one step. Linear layers and embeddings run where their input is.
-    /// An LSTM that the GPU has no room for runs on the CPU, and the reason says so.
+    /// An LSTM whose weights the GPU has no room for, or whose calls exceed its limits, runs on the CPU, and the reason says so.
     ///
     /// A request that names an adapter or a graphics API has that GPU alone.
     #[default]
@@ -142,7 +142,7 @@ impl DeviceInfo {
         let threads = rayon::current_num_threads();
         let (name, driver) = match kind {
             DeviceKind::Reference => ("float64 reference", "scalar float64"),
-            _ => ("CPU", "matrixmultiply float32"),
+            _ => ("CPU", "vectors of float32"),
         };
         Self {
             kind,

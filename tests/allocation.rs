@@ -50,12 +50,18 @@ static ALLOCATOR: Counting = Counting;
 const SUBMIT_BYTES: usize = 96 << 10;
 const DISPATCH_BYTES: usize = 4 << 10;
 
+/// What a warmed-up call on the CPU may allocate: names of tensors and the like, which are some 5 KB whatever the call.
+const HOST_BYTES: usize = 8 << 10;
+
 fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     for device in devices().iter().filter(|device| device.name.starts_with("gpu")) {
         trials.push(trial(device, "a-call-like-an-earlier-one", again));
         trials.push(trial(device, "calls-of-any-lengths", lengths));
         trials.push(trial(device, "timed-calls", timed));
+    }
+    for device in devices().iter().filter(|device| device.name == "cpu") {
+        trials.push(trial(device, "a-call-like-an-earlier-one", on_the_host));
     }
     // one after the other: all count together
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
@@ -147,6 +153,30 @@ fn again(engine: &Engine) -> Result<(), Failed> {
             eprintln!(
                 "{device}: {name}: {few} bytes with tensors of {few_tensors}, {many} with {many_tensors}, {few_commands:?} dispatches and submits"
             );
+        }
+    }
+    Ok(())
+}
+
+/// Few rows and many, in the same memory however long the call is. Layer-normalised stacks make their arrays anew.
+fn on_the_host(engine: &Engine) -> Result<(), Failed> {
+    let plain = LstmConfig::new(64, 64);
+    let variants = [
+        ("plain", plain.clone()),
+        ("three layers", LstmConfig { num_layers: 3, ..plain.clone() }),
+        ("bidirectional, two layers", LstmConfig { num_layers: 2, direction: Direction::Bidirectional, ..plain.clone() }),
+        ("projection", LstmConfig { proj_size: Some(32), ..plain }),
+    ];
+    for (name, config) in variants {
+        for (batch, seq_len, ragged) in [(1, 1, false), (1, 100, false), (1, 400, false), (3, 200, true), (64, 50, false), (64, 200, true)] {
+            let mut rng = Rng::new(4);
+            let mut call = Call::random(config.clone(), seq_len, batch, &mut rng).with_states(&mut rng);
+            call.lens = ragged.then(|| (0..batch).map(|row| (seq_len - row) as i64).collect());
+            let (bytes, ..) = warmed_up(engine, &call)?;
+            eprintln!("{name}, {batch} x {seq_len}: {bytes} bytes");
+            if bytes > HOST_BYTES {
+                return Err(format!("{name}, {batch} rows, {seq_len} steps: {bytes} bytes allocated, at most {HOST_BYTES} expected").into());
+            }
         }
     }
     Ok(())

@@ -1,11 +1,19 @@
 //! What a stack is expected to take on the CPU: arithmetic, weights streamed at every step, inputs and outputs, and what threads wait for each other,
 //! from the figures of a typical processor with the vectors that this one has.
 
+use super::fused::Plan;
+use super::panels::{lanes, most_rows};
+use super::plain;
 use crate::network::{GATES, LstmConfig};
+
+/// How many times as long the library's product and plain loops take.
+const PLAIN: f64 = 4.0;
 
 /// What one thread of a processor does, and what threads share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CpuRates {
+    /// float32 of a vector
+    pub(crate) lanes: usize,
     /// multiplications and additions per second in products of many rows
     pub(crate) flops: f64,
     /// rows that share one pass over the weights
@@ -18,65 +26,40 @@ pub(crate) struct CpuRates {
     pub(crate) memory_bytes: f64,
     /// activations and state of one unit and row
     pub(crate) cell_seconds: f64,
-    /// what a step costs threads that share it
-    pub(crate) barrier_seconds: f64,
+    /// what a step costs threads that share it, whatever they exchange
+    pub(crate) exchange_seconds: f64,
+    /// for a value that they exchange
+    pub(crate) value_seconds: f64,
+    /// what it costs to hand blocks of rows to other threads
+    pub(crate) spread_seconds: f64,
     /// what a call costs whatever it does
     pub(crate) call_seconds: f64,
 }
 
-/// The widest vectors that the arithmetic is compiled for and the processor has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Vectors {
-    /// 16 floats
-    Avx512,
-    /// 8 floats
-    Avx2,
-    /// 4 floats
-    Four,
-}
-
-impl Vectors {
-    /// Those of this processor.
-    pub(crate) fn detect() -> Self {
-        #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return Self::Avx512;
-        } else if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            return Self::Avx2;
-        }
-        Self::Four
-    }
-
-    fn floats(self) -> usize {
-        match self {
-            Self::Avx512 => 16,
-            Self::Avx2 => 8,
-            Self::Four => 4,
-        }
-    }
-}
-
 impl CpuRates {
-    /// Typical figures of a processor with such vectors. Those of AVX-512 were measured on a server's core; a half and a quarter of the width does
-    /// as much less arithmetic, and the nearest caches give as much less to a load.
-    pub(crate) fn typical(vectors: Vectors) -> Self {
-        let share = vectors.floats() as f64 / Vectors::Avx512.floats() as f64;
+    /// Typical figures of a processor with vectors of so many float32. Those of 16 were measured on a server's core; a half and a quarter of the
+    /// width does as much less arithmetic, and the nearest caches give as much less to a load.
+    pub(crate) fn typical(lanes: usize) -> Self {
+        let share = lanes as f64 / 16.0;
         let nearest = 130e9 * share;
         Self {
-            flops: 110e9 * share,
-            tile_rows: 6,
-            caches: [(32.0 * 1024.0, nearest), (1024.0 * 1024.0, nearest.min(70e9 * share.max(0.5)))],
-            shared_cache: (32.0 * 1024.0 * 1024.0, 45e9 * share.max(0.5)),
+            lanes,
+            flops: 140e9 * share,
+            tile_rows: most_rows(lanes),
+            caches: [(32.0 * 1024.0, nearest), (1024.0 * 1024.0, nearest.min(80e9 * share.max(0.5)))],
+            shared_cache: (32.0 * 1024.0 * 1024.0, 32e9),
             memory_bytes: 20e9,
-            cell_seconds: 0.6e-9 / share,
-            barrier_seconds: 0.2e-6,
-            call_seconds: 5e-6,
+            cell_seconds: 1.3e-9 / share,
+            exchange_seconds: 0.3e-6,
+            value_seconds: 1.5e-9,
+            spread_seconds: 10e-6,
+            call_seconds: 2e-6,
         }
     }
 
     /// Typical figures of this processor.
     pub(crate) fn of_host() -> Self {
-        Self::typical(Vectors::detect())
+        Self::typical(lanes())
     }
 
     /// What `threads` threads take to go `passes` times through `bytes` of weights, each through its share.
@@ -102,34 +85,45 @@ impl CpuRates {
 
 /// What this host's measurements are valid for: another number of threads, or other vectors, would give others.
 pub(crate) fn describe_host() -> String {
-    format!("{} threads, {:?}", rayon::current_num_threads(), Vectors::detect())
+    format!("{} threads, vectors of {}", rayon::current_num_threads(), lanes())
 }
 
 /// What a call of `batch` rows and `seq_len` steps is expected to take on `threads` threads, tensors on the host before and after.
 pub(crate) fn predict(config: &LstmConfig, batch: usize, seq_len: usize, threads: usize, rates: &CpuRates) -> f64 {
-    let alone = on_threads(config, batch, seq_len, 1.0, 0.0, rates);
-    if threads <= 1 {
-        return rates.call_seconds + alone;
+    if super::is_fused(config) {
+        return rates.call_seconds + Plan::new(config, batch, seq_len, threads, rates).seconds(config, batch, seq_len, rates);
     }
-    // a step too small to share is left to one thread
-    rates.call_seconds + alone.min(on_threads(config, batch, seq_len, threads as f64, rates.barrier_seconds, rates))
+    let blocks = plain::blocks(batch, threads);
+    rates.call_seconds + rates.spread_seconds + PLAIN * block_seconds(config, batch.div_ceil(blocks.max(1)), seq_len, rates)
 }
 
-fn on_threads(config: &LstmConfig, batch: usize, seq_len: usize, threads: f64, barrier_seconds: f64, rates: &CpuRates) -> f64 {
+/// One thread that walks a block of rows.
+pub(super) fn block_seconds(config: &LstmConfig, rows: usize, seq_len: usize, rates: &CpuRates) -> f64 {
+    walk_seconds(config, rows, seq_len, 1, rates)
+}
+
+/// So many members that share every step of a block.
+pub(super) fn team_seconds(config: &LstmConfig, rows: usize, seq_len: usize, members: usize, rates: &CpuRates) -> f64 {
+    walk_seconds(config, rows, seq_len, members, rates)
+}
+
+fn walk_seconds(config: &LstmConfig, rows: usize, seq_len: usize, members: usize, rates: &CpuRates) -> f64 {
     let (dirs, hidden, out) = (config.num_directions() as f64, config.hidden_size as f64, config.out_size() as f64);
-    let (steps, rows) = (seq_len as f64, batch as f64);
+    let (steps, num_rows, threads) = (seq_len as f64, rows as f64, members as f64);
     // float64 within a step where rounding grows: half as many numbers in a vector, and twice the bytes
     let width = if config.amplifies_rounding() { 2.0 } else { 1.0 };
-    let cells = dirs * rows * hidden * rates.cell_seconds * width / threads;
-    let recurrent = rates.product_seconds(dirs * GATES as f64 * hidden * out, batch, width, threads);
-    let projection = config.proj_size.map_or(0.0, |proj| rates.product_seconds(dirs * proj as f64 * hidden, batch, width, threads));
-    let barriers = barrier_seconds * if config.proj_size.is_some() { 2.0 } else { 1.0 };
-    let step = recurrent + projection + cells + barriers;
+    let cells = dirs * num_rows * hidden * rates.cell_seconds * width / threads;
+    let recurrent = rates.product_seconds(dirs * GATES as f64 * hidden * out, rows, width, threads);
+    let projection = config.proj_size.map_or(0.0, |proj| rates.product_seconds(dirs * proj as f64 * hidden, rows, width, threads));
+    let exchanged = dirs * num_rows * (hidden + config.proj_size.map_or(0.0, |proj| proj as f64));
+    let exchanges = if config.proj_size.is_some() { 2.0 } else { 1.0 };
+    let exchange = if members > 1 { exchanges * rates.exchange_seconds + exchanged * rates.value_seconds } else { 0.0 };
+    let step = recurrent + projection + cells + exchange;
     let layer = |layer: usize| {
         let input_size = config.layer_input_size(layer) as f64;
-        let inputs = rates.product_seconds(dirs * GATES as f64 * hidden * input_size, batch.saturating_mul(seq_len), width, threads);
+        let inputs = rates.product_seconds(dirs * GATES as f64 * hidden * input_size, rows.saturating_mul(seq_len), width, threads);
         // what a layer reads and writes beside its weights
-        let activations = (input_size + config.y_size() as f64) * rows * steps * size_of::<f32>() as f64;
+        let activations = (input_size + config.y_size() as f64) * num_rows * steps * size_of::<f32>() as f64;
         inputs + steps * step + rates.stream_seconds(activations, 1.0, threads)
     };
     (0..config.num_layers).map(layer).sum()
@@ -140,7 +134,7 @@ mod tests {
     use super::*;
     use crate::network::{CellActivations, Direction};
 
-    const RATES: fn() -> CpuRates = || CpuRates::typical(Vectors::Avx512);
+    const RATES: fn() -> CpuRates = || CpuRates::typical(16);
 
     fn seconds(config: &LstmConfig, batch: usize, seq_len: usize, threads: usize) -> f64 {
         predict(config, batch, seq_len, threads, &RATES())
@@ -176,7 +170,7 @@ mod tests {
                     .map(|direction| seconds(&LstmConfig { direction, ..plain.clone() }, 3, 10, 2))
                     .to_vec(),
             );
-            let vectors = [Vectors::Avx512, Vectors::Avx2, Vectors::Four].map(|vectors| predict(&plain, 3, 10, 2, &CpuRates::typical(vectors)));
+            let vectors = [16, 8, 4].map(|lanes| predict(&plain, 3, 10, 2, &CpuRates::typical(lanes)));
             rises("narrower vectors", vectors.to_vec());
         }
         let relu = crate::network::Activation::Relu;
@@ -191,8 +185,10 @@ mod tests {
         let large = LstmConfig::new(512, 512);
         near(seconds(&large, 256, 100, 2), (256 * 100 * large.flops_per_step()) as f64 / (2.0 * rates.flops));
         // 64 KiB on two threads are in the nearest cache, 1 MiB in the next, 16 MiB in the shared one, 256 MiB in none
-        for (hidden, rate) in [(64, 130e9), (256, 70e9), (1024, 45e9), (4096, 10e9)] {
-            let recurrent = (GATES * hidden * hidden * 4) as f64 / (2.0 * rate) + hidden as f64 * rates.cell_seconds / 2.0 + rates.barrier_seconds;
+        for (hidden, rate) in [(64, 130e9), (256, 80e9), (1024, 32e9), (4096, 10e9)] {
+            let recurrent = (GATES * hidden * hidden * 4) as f64 / (2.0 * rate)
+                + hidden as f64 * (rates.cell_seconds / 2.0 + rates.value_seconds)
+                + rates.exchange_seconds;
             let many = seconds(&LstmConfig::new(1, hidden), 1, 10_001, 2) - seconds(&LstmConfig::new(1, hidden), 1, 1, 2);
             near(many / 10_000.0, recurrent);
         }

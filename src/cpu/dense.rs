@@ -1,15 +1,26 @@
 //! Lookups, linear layers and functions of rows: blocks of rows on the threads of the current rayon pool.
 
-use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, s};
+use std::sync::Mutex;
+
+use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis};
 use rayon::prelude::*;
 
 use super::lanes::rows::{log_softmax_row, map_slice, softmax_row};
-use super::pack::transposed;
-use crate::network::{DenseStage, Embedding, Linear, RowFunction};
+use super::lock;
+use super::panels::{Aligned, Columns, Panels, Rows, Sums, multiply};
+use crate::network::{DenseStage, Embedding, Linear, Precision, RowFunction};
 
-/// Rows that one thread multiplies at once: enough for the weights to be read once for many, few enough to stay in its cache.
-const BLOCK_ROWS: usize = 32;
+/// Most rows that one thread multiplies at once: enough for the weights to be read once for many, few enough to stay in its cache.
+const BLOCK_ROWS: usize = 48;
+
+/// Fewest rows that a thread is given where there are several: a tile.
+const TILE_ROWS: usize = 6;
+
+/// Multiplications of a call that one thread has done before another has begun.
+const SMALL_CALL: usize = 1 << 19;
+
+/// What a function of a value takes, in multiplications of a product.
+const FUNCTION_WORK: usize = 64;
 
 /// A stage around the LSTMs with its weights packed for this backend.
 pub(crate) enum CpuDense {
@@ -23,22 +34,41 @@ pub(crate) enum CpuDense {
 
 /// A linear layer as this backend multiplies it.
 pub(crate) struct Packed {
-    /// `[I, F]`
-    weight: Array2<f32>,
-    /// `[F]`, zeros where there is none
-    bias: Array1<f32>,
+    weight: Panels,
+    /// in the order of the panels, zeros where there is none
+    bias: Aligned<f32>,
+    /// sums of earlier calls
+    spare: Mutex<Vec<Aligned<f32>>>,
+}
+
+impl Packed {
+    fn new(linear: &Linear, precision: Precision) -> Self {
+        let columns = Columns::Plain { outputs: linear.out_features() };
+        let bias = linear.bias().map_or_else(|| columns.place(|_| 0.0), |bias| columns.place(|row| bias[row]));
+        Self { weight: Panels::new(linear.weight(), columns, precision), bias, spare: Mutex::default() }
+    }
+
+    /// `weight @ x + bias` for some rows.
+    fn run(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) {
+        let (rows, stride) = (x.nrows(), self.bias.len());
+        let mut sums = lock(&self.spare).pop().unwrap_or_default();
+        sums.make_room(rows * stride);
+        sums.chunks_exact_mut(stride.max(1)).take(rows).for_each(|sums| sums.copy_from_slice(&self.bias));
+        let x = Rows { data: x.as_slice().expect("inputs are row-major"), stride: x.ncols(), count: rows };
+        multiply(&self.weight, 0..self.weight.count(), false, x, &mut sums, Sums { row_stride: stride, panel_stride: self.weight.width() });
+        for (mut y, sums) in y.rows_mut().into_iter().zip(sums.chunks_exact(stride.max(1))) {
+            y.iter_mut().zip(sums).for_each(|(y, &sum)| *y = sum);
+        }
+        lock(&self.spare).push(sums);
+    }
 }
 
 impl CpuDense {
-    /// Packs the weights.
-    pub(crate) fn new(stage: &DenseStage) -> Self {
-        let packed = |linear: &Linear| Packed {
-            weight: transposed(linear.weight()),
-            bias: linear.bias().cloned().unwrap_or_else(|| Array1::zeros(linear.out_features())),
-        };
+    /// Packs the weights, stored as `precision` says.
+    pub(crate) fn new(stage: &DenseStage, precision: Precision) -> Self {
         match stage {
             DenseStage::Embedding(embedding) => Self::Embedding(embedding.clone()),
-            DenseStage::Linear(linear, function) => Self::Linear(packed(linear), *function),
+            DenseStage::Linear(linear, function) => Self::Linear(Packed::new(linear, precision), *function),
             DenseStage::Function(function) => Self::Function(*function),
         }
     }
@@ -58,17 +88,34 @@ impl CpuDense {
         let x = x.as_standard_layout();
         let x = x.view().into_shape_with_order((rows, features)).expect("a row-major array can be regrouped");
         let out = y.shape().last().copied().unwrap_or(1);
+        if let Some(y) = y.as_slice_mut() {
+            let y = ArrayViewMut2::from_shape((rows, out), y).expect("as many results as there are");
+            return self.run_rows(x, y);
+        }
         let mut made = Array2::zeros((rows, out));
-        let blocks = x.axis_chunks_iter(Axis(0), BLOCK_ROWS).into_par_iter().zip(made.axis_chunks_iter_mut(Axis(0), BLOCK_ROWS));
-        blocks.for_each(|(x, y)| self.run_block(x, y));
+        self.run_rows(x, made.view_mut());
         y.iter_mut().zip(&made).for_each(|(y, made)| *y = *made);
+    }
+
+    fn run_rows(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) {
+        let work = match self {
+            Self::Linear(..) => x.len().saturating_mul(y.ncols()),
+            _ => x.len().saturating_mul(FUNCTION_WORK),
+        };
+        let threads = if work < SMALL_CALL { 1 } else { rayon::current_num_threads() };
+        let rows = x.nrows().div_ceil(threads).clamp(TILE_ROWS, BLOCK_ROWS);
+        let blocks = || x.axis_chunks_iter(Axis(0), rows);
+        if threads == 1 {
+            blocks().zip(y.axis_chunks_iter_mut(Axis(0), rows)).for_each(|(x, y)| self.run_block(x, y));
+        } else {
+            blocks().into_par_iter().zip(y.axis_chunks_iter_mut(Axis(0), rows)).for_each(|(x, y)| self.run_block(x, y));
+        }
     }
 
     fn run_block(&self, x: ArrayView2<'_, f32>, mut y: ArrayViewMut2<'_, f32>) {
         let function = match self {
-            Self::Linear(Packed { weight, bias }, function) => {
-                y.assign(bias);
-                general_mat_mul(1.0, &x, weight, 1.0, &mut y.slice_mut(s![.., ..]));
+            Self::Linear(packed, function) => {
+                packed.run(x, y.view_mut());
                 *function
             }
             Self::Function(function) => {

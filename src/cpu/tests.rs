@@ -1,4 +1,6 @@
-use ndarray::{Array1, Array3, Array4, ArrayView2, concatenate};
+use std::sync::atomic::Ordering;
+
+use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, Axis, concatenate, s};
 
 use super::*;
 use crate::network::{Activation, CellActivations, CellWeights, Direction, LayerNormWeights};
@@ -46,11 +48,11 @@ fn lstm(config: &LstmConfig, numbers: &mut Numbers) -> Arc<Lstm> {
 }
 
 /// Runs the call; `y [T, N, D*R]` comes back from an array that held something else.
-fn run_cpu(cpu: &CpuLstm, call: &LstmCall<'_>, state: &mut LstmState) -> Array3<f32> {
-    let (seq_len, batch, dirs) = (call.seq_len(), call.batch(), cpu.config.num_directions());
-    let mut y = Array4::from_elem((seq_len, batch, dirs, cpu.config.out_size()), f32::NAN);
+fn run_cpu(config: &LstmConfig, cpu: &CpuLstm, call: &LstmCall<'_>, state: &mut LstmState) -> Array3<f32> {
+    let (seq_len, batch, dirs) = (call.seq_len(), call.batch(), config.num_directions());
+    let mut y = Array4::from_elem((seq_len, batch, dirs, config.out_size()), f32::NAN);
     cpu.run(call, state, Some(y.view_mut()));
-    y.into_shape_with_order((seq_len, batch, cpu.config.y_size())).unwrap()
+    y.into_shape_with_order((seq_len, batch, config.y_size())).unwrap()
 }
 
 fn configs() -> Vec<LstmConfig> {
@@ -76,12 +78,16 @@ fn configs() -> Vec<LstmConfig> {
 
 /// The stack in float32, whatever its activations.
 fn single(lstm: &Lstm) -> CpuLstm {
-    CpuLstm { config: lstm.config().clone(), cells: Cells::Single(pack(lstm)) }
+    let stack = match lstm.config().layer_norm {
+        Some(_) => Stack::Single(plain::Stack::new(lstm)),
+        None => Stack::Fused(Arc::new(fused::Stack::new(lstm, Precision::F32))),
+    };
+    CpuLstm { stack }
 }
 
 /// The stack in float64 within a step, whatever its activations.
 fn double(lstm: &Lstm) -> CpuLstm {
-    CpuLstm { config: lstm.config().clone(), cells: Cells::Double(pack(lstm)) }
+    CpuLstm { stack: Stack::Double(plain::Stack::new(lstm)) }
 }
 
 fn random_state(config: &LstmConfig, batch: usize, numbers: &mut Numbers) -> LstmState {
@@ -103,14 +109,14 @@ fn a_row_does_not_depend_on_the_batch_the_run_or_the_threads() {
     let (seq_len, batch) = (9, 17);
     let mut numbers = Numbers(1);
     for config in configs() {
-        let cpu = CpuLstm::new(lstm(&config, &mut numbers));
+        let cpu = CpuLstm::new(&lstm(&config, &mut numbers), Precision::F32).unwrap();
         let x = numbers.cube((seq_len, batch, config.input_size));
         let lens: Vec<u32> = (0..batch as u32).map(|n| (n * 7 + 9) % 10).collect();
         let start = random_state(&config, batch, &mut numbers);
         let run = |first: usize, end: usize| {
             let call = LstmCall { x: x.slice(s![.., first..end, ..]), sequence_lens: Some(&lens[first..end]) };
             let mut state = rows(&start, first, end);
-            (run_cpu(&cpu, &call, &mut state), state)
+            (run_cpu(&config, &cpu, &call, &mut state), state)
         };
         let (y, state) = run(0, batch);
         let again: Vec<_> = [1, 2, 3, 16]
@@ -129,19 +135,77 @@ fn a_row_does_not_depend_on_the_batch_the_run_or_the_threads() {
     }
 }
 
+/// Few rows, so that threads share every step. While the crew is with another test, one thread has them: then once more.
+#[test]
+fn threads_that_share_every_step_make_the_same_bits() {
+    let (seq_len, batch) = (70, 3);
+    let mut numbers = Numbers(11);
+    let base = LstmConfig::new(40, 150);
+    for config in [
+        base.clone(),
+        LstmConfig { num_layers: 3, ..base.clone() },
+        LstmConfig { num_layers: 2, direction: Direction::Bidirectional, peepholes: true, ..base.clone() },
+        LstmConfig { num_layers: 2, direction: Direction::Reverse, proj_size: Some(70), proj_clip: Some(0.1), ..base.clone() },
+        LstmConfig { num_layers: 2, direction: Direction::Bidirectional, proj_size: Some(7), cell_clip: Some(0.5), ..base },
+    ] {
+        let precision = if config.peepholes { Precision::Int8 } else { Precision::F32 };
+        let cpu = CpuLstm::new(&lstm(&config, &mut numbers), precision).unwrap();
+        let x = numbers.cube((seq_len, batch, config.input_size));
+        let lens = [33, 70, 1];
+        let start = random_state(&config, batch, &mut numbers);
+        let Stack::Fused(stack) = &cpu.stack else { panic!("{config:?} is fused") };
+        let run = |members| {
+            let (mut state, call) = (start.clone(), LstmCall { x: x.view(), sequence_lens: Some(&lens) });
+            let mut y = Array4::from_elem((seq_len, batch, config.num_directions(), config.out_size()), f32::NAN);
+            stack.run_planned(&call, &mut state, Some(y.view_mut()), Plan { blocks: 1, members, is_short: false });
+            (y.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), state)
+        };
+        let alone = run(1);
+        for members in [2, 3, 5, 2] {
+            let led = fused::LED.load(Ordering::SeqCst);
+            for _ in 0..1000 {
+                assert!(run(members) == alone, "{members} members, {config:?}");
+                if fused::LED.load(Ordering::SeqCst) > led {
+                    break;
+                }
+            }
+            assert!(fused::LED.load(Ordering::SeqCst) > led, "threads never shared a step");
+        }
+    }
+}
+
+/// The weights are multiplied as they are stored, and each is worth what the reference takes it for.
+#[test]
+fn stored_weights_are_worth_what_they_are_said_to_be() {
+    let mut numbers = Numbers(12);
+    for config in configs() {
+        let lstm = lstm(&config, &mut numbers);
+        let x = numbers.cube((9, 7, config.input_size));
+        for precision in [Precision::F16, Precision::Int8] {
+            let [stored, worth] = [(&*lstm, precision), (&lstm.stored_as(precision).unwrap(), Precision::F32)].map(|(lstm, precision)| {
+                let mut state = LstmState::zeros(&config, 7);
+                let cpu = CpuLstm::new(lstm, precision).unwrap();
+                let y = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+                (bits(y.view()), state)
+            });
+            assert!(stored == worth, "{precision}, {config:?}");
+        }
+    }
+}
+
 #[test]
 fn two_parts_with_carried_state_are_the_whole() {
     let (batch, seq_len) = (5, 11);
     let mut numbers = Numbers(2);
     for config in configs().into_iter().filter(|config| config.direction == Direction::Forward) {
-        let cpu = CpuLstm::new(lstm(&config, &mut numbers));
+        let cpu = CpuLstm::new(&lstm(&config, &mut numbers), Precision::F32).unwrap();
         let x = numbers.cube((seq_len, batch, config.input_size));
         let start = random_state(&config, batch, &mut numbers);
         let mut state = start.clone();
-        let whole = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+        let whole = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
         for cut in [1, 4, 10] {
             let mut carried = start.clone();
-            let mut part = |range| run_cpu(&cpu, &LstmCall { x: x.slice(s![range, .., ..]), sequence_lens: None }, &mut carried);
+            let mut part = |range| run_cpu(&config, &cpu, &LstmCall { x: x.slice(s![range, .., ..]), sequence_lens: None }, &mut carried);
             let parts = [part(0..cut), part(cut..seq_len)];
             let joined = concatenate(Axis(0), &[parts[0].view(), parts[1].view()]).unwrap();
             assert_eq!(bits(whole.view()), bits(joined.view()), "{config:?} cut at {cut}");
@@ -155,7 +219,7 @@ fn padding_is_neither_read_nor_written() {
     let (seq_len, batch) = (6, 4);
     let mut numbers = Numbers(3);
     for config in configs() {
-        let cpu = CpuLstm::new(lstm(&config, &mut numbers));
+        let cpu = CpuLstm::new(&lstm(&config, &mut numbers), Precision::F32).unwrap();
         let mut x = numbers.cube((seq_len, batch, config.input_size));
         let lens = [6u32, 0, 3, 1];
         let start = random_state(&config, batch, &mut numbers);
@@ -163,14 +227,14 @@ fn padding_is_neither_read_nor_written() {
             x.slice_mut(s![len as usize.., n, ..]).fill(f32::NAN);
         }
         let mut state = start.clone();
-        let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: Some(&lens) }, &mut state);
+        let y = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: Some(&lens) }, &mut state);
         assert!(y.iter().all(|value| value.is_finite()));
         assert_eq!(rows(&state, 1, 2), rows(&start, 1, 2), "a row of length 0 keeps its state");
         for (n, &len) in lens.iter().enumerate() {
             let len = len as usize;
             assert!(y.slice(s![len.., n, ..]).iter().all(|&value| value == 0.0));
             let mut alone = rows(&start, n, n + 1);
-            let y_alone = run_cpu(&cpu, &LstmCall { x: x.slice(s![..len, n..=n, ..]), sequence_lens: None }, &mut alone);
+            let y_alone = run_cpu(&config, &cpu, &LstmCall { x: x.slice(s![..len, n..=n, ..]), sequence_lens: None }, &mut alone);
             assert_eq!(bits(y.slice(s![..len, n..=n, ..])), bits(y_alone.view()), "row {n} of {config:?}");
             assert_eq!(rows(&state, n, n + 1), alone);
         }
@@ -186,8 +250,13 @@ fn reverse_is_forward_on_the_reversed_input() {
     let reversed = Arc::new(Lstm::new(reverse.clone(), vec![weights.cell(0, 0).clone()]).unwrap());
     let x = numbers.cube((8, 3, 7));
     let (mut a, mut b) = (LstmState::zeros(&forward, 3), LstmState::zeros(&reverse, 3));
-    let y = run_cpu(&CpuLstm::new(weights), &LstmCall { x: x.view(), sequence_lens: None }, &mut a);
-    let y_reversed = run_cpu(&CpuLstm::new(reversed), &LstmCall { x: x.slice(s![..;-1, .., ..]), sequence_lens: None }, &mut b);
+    let y = run_cpu(&forward, &CpuLstm::new(&weights, Precision::F32).unwrap(), &LstmCall { x: x.view(), sequence_lens: None }, &mut a);
+    let y_reversed = run_cpu(
+        &reverse,
+        &CpuLstm::new(&reversed, Precision::F32).unwrap(),
+        &LstmCall { x: x.slice(s![..;-1, .., ..]), sequence_lens: None },
+        &mut b,
+    );
     assert_eq!(bits(y.view()), bits(y_reversed.slice(s![..;-1, .., ..])));
     assert_eq!(a, b);
 }
@@ -196,14 +265,20 @@ fn reverse_is_forward_on_the_reversed_input() {
 fn nothing_in_nothing_out() {
     let mut numbers = Numbers(5);
     for config in configs() {
-        let cpu = CpuLstm::new(lstm(&config, &mut numbers));
+        let cpu = CpuLstm::new(&lstm(&config, &mut numbers), Precision::F32).unwrap();
         for (seq_len, batch) in [(0, 3), (3, 0), (0, 0)] {
             let start = random_state(&config, batch, &mut numbers);
             let mut state = start.clone();
             let x = Array3::zeros((seq_len, batch, config.input_size));
-            let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+            let y = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
             assert_eq!((y.dim(), state), ((seq_len, batch, config.y_size()), start));
         }
+        let start = random_state(&config, 2, &mut numbers);
+        let mut state = start.clone();
+        let x = numbers.cube((3, 2, config.input_size));
+        let y = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: Some(&[0, 0]) }, &mut state);
+        assert!(y.iter().all(|&value| value == 0.0));
+        assert_eq!(state, start);
     }
 }
 
@@ -270,7 +345,7 @@ fn one_step_with_every_option_is_the_written_equation() {
         // float64 leaves one rounding to float32
         for (cpu, atol, rtol) in [(single(&lstm), 2e-6, 0.0), (double(&lstm), 1e-14, 0.5 * f64::from(f32::EPSILON))] {
             let mut state = start.clone();
-            let y = run_cpu(&cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
+            let y = run_cpu(&config, &cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut state);
             for (&actual, &expected) in y.iter().zip(&projected).chain(state.c.iter().zip(&c)).chain(state.h.iter().zip(&projected)) {
                 let error = (f64::from(actual) - expected).abs();
                 assert!(error <= atol + rtol * expected.abs(), "{actual}, expected {expected}");
@@ -314,11 +389,11 @@ fn a_stack_that_amplifies_rounding_stays_close_to_float64() {
     let x = numbers.cube((30, 1, 300));
     let expected = affine_elu(&lstm, (alpha, beta), x.index_axis(Axis(1), 0));
     let worst = |cpu: &CpuLstm| {
-        let y = run_cpu(cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut LstmState::zeros(&config, 1));
+        let y = run_cpu(&config, cpu, &LstmCall { x: x.view(), sequence_lens: None }, &mut LstmState::zeros(&config, 1));
         let ratios = y.iter().zip(&expected).map(|(&actual, &expected)| (f64::from(actual) - expected).abs() / (bound * (1.0 + expected.abs())));
         ratios.fold(0.0, f64::max)
     };
-    let (shipped, in_single) = (worst(&CpuLstm::new(lstm.clone())), worst(&single(&lstm)));
+    let (shipped, in_single) = (worst(&CpuLstm::new(&lstm, Precision::F32).unwrap()), worst(&single(&lstm)));
     println!("of the bound: {shipped:.3}; in float32: {in_single:.3}");
     assert!(shipped <= 1.0, "{shipped} of the bound");
     assert!(in_single > 1.0, "float32 would do: {in_single} of the bound");
@@ -337,7 +412,7 @@ fn only_stacks_that_amplify_rounding_are_computed_in_float64() {
         ([unbounded, bounded], Direction::Forward, true),
     ] {
         let config = LstmConfig { activations, direction, ..LstmConfig::new(3, 4) };
-        let cpu = CpuLstm::new(lstm(&config, &mut Numbers(9)));
-        assert_eq!(matches!(cpu.cells, Cells::Double(_)), in_double, "{config:?}");
+        let cpu = CpuLstm::new(&lstm(&config, &mut Numbers(9)), Precision::F32).unwrap();
+        assert_eq!(matches!(cpu.stack, Stack::Double(_)), in_double, "{config:?}");
     }
 }

@@ -215,15 +215,17 @@ impl Choices {
             None
         });
         let measures = self.options.tuning == Tuning::AtFirstUse && self.options.choice.is_none();
+        // a record of the GPU alone leaves the choice of the side to the models
+        let lacks_a_side = |chosen: &Chosen| runner.only_side().is_none() && chosen.sides.is_none();
         let chosen = match recorded {
-            Some(chosen) => chosen,
-            None if measures => {
+            Some(chosen) if !(measures && lacks_a_side(&chosen)) => chosen,
+            _ if measures => {
                 // a bidirectional stack of so many rows may not have room for more steps than it is given
                 let steps = if gpu.config().num_directions() > 1 { seq_len.min(TYPICAL_STEPS) } else { TYPICAL_STEPS };
                 let measured = tune::measure(runner, rows, steps, wait).await?;
                 self.keep(key.clone(), &measured)
             }
-            None => self.unmeasured(gpu, rows),
+            _ => self.unmeasured(gpu, rows),
         };
         self.fixed.insert(key, chosen.clone());
         Ok(chosen)
@@ -232,6 +234,10 @@ impl Choices {
     /// Fixes what was measured, and makes a record of it.
     pub(super) fn keep(&mut self, key: Key, measured: &tune::Measured) -> Chosen {
         let tune::Measured { seq_len, measurements, winner, sides, .. } = measured;
+        // who measures the GPU alone has nothing to say of the CPU
+        let earlier = self.records.as_ref().and_then(|records| records.find(&key));
+        let earlier = earlier.filter(|record| record.choice == *winner && record.seq_len == *seq_len).and_then(|record| record.sides.clone());
+        let sides = sides.clone().or(earlier);
         let chosen = Chosen {
             choice: *winner,
             reason: ChoiceReason::Measured { measured: measurements.len() },
@@ -240,7 +246,7 @@ impl Choices {
             sides: sides.clone(),
         };
         self.fixed.insert(key.clone(), chosen.clone());
-        let record = Record { key, date: today(), choice: *winner, seq_len: *seq_len, measured: measurements.clone(), sides: sides.clone() };
+        let record = Record { key, date: today(), choice: *winner, seq_len: *seq_len, measured: measurements.clone(), sides };
         let kept = self.records.as_mut().map(|records| records.keep(record));
         self.written = matches!(kept, Some(Ok(())));
         if let Some(Err(note)) = kept {
@@ -292,6 +298,7 @@ impl Choices {
     /// Notes what calls of such sizes run, and why `there` where they could run elsewhere.
     fn used(&mut self, node: &str, runner: &Runner, [batch, seq_len]: [usize; 2], blocks: &[(usize, Chosen)], there: Option<(DeviceKind, String)>) {
         let among = self.options.schedule.map_or_else(String::new, |name| format!(", of schedule {name} alone"));
+        let on_host = runner.host_schedule(batch, seq_len);
         let seq_len = there.is_some().then_some(seq_len);
         let device = there.as_ref().map(|(side, _)| *side).or(runner.only_side()).unwrap_or(DeviceKind::Cpu);
         let mut uses = Vec::new();
@@ -301,7 +308,7 @@ impl Choices {
             let of_gpu = |(rows, chosen): &(usize, Chosen)| (*rows, chosen.choice.schedule.to_string(), format!("{there}{}{among}", chosen.reason));
             uses.extend(blocks.iter().map(of_gpu));
         } else {
-            uses.push((batch, runner.host_schedule().to_owned(), there.map_or_else(|| ChoiceReason::Only.to_string(), |(_, why)| why)));
+            uses.push((batch, on_host, there.map_or_else(|| ChoiceReason::Only.to_string(), |(_, why)| why)));
         }
         for (rows, schedule, why) in uses {
             let new = ScheduleUse { node: node.to_owned(), rows, seq_len, device, schedule, why };

@@ -20,7 +20,7 @@ use crate::tensor::TensorView;
 
 /// A stage, prepared for a backend.
 pub(crate) struct DenseRunner {
-    /// on a host, its weights at what they are worth as stored
+    /// for the reference, its weights at what they are worth as stored
     stage: Arc<DenseStage>,
     backend: DenseBackend,
 }
@@ -68,14 +68,12 @@ impl DenseRunner {
                 Self { stage, backend: DenseBackend::Gpu(Box::new(gpu)) }
             }
             Backend::Cpu => {
-                let stage = worth(&stage, precision)?;
-                Self { backend: DenseBackend::Cpu(CpuDense::new(&stage)), stage }
+                check_stored_as(&stage, precision)?;
+                Self { backend: DenseBackend::Cpu(CpuDense::new(&stage, precision)), stage }
             }
             Backend::Reference => Self { stage: worth(&stage, precision)?, backend: DenseBackend::Reference },
             Backend::Either(device) => {
-                if let DenseStage::Linear(linear, _) = &*stage {
-                    linear.check_stored_as(precision)?;
-                }
+                check_stored_as(&stage, precision)?;
                 let either = EitherDense { device: Arc::clone(device), precision, gpu: None, unable: None, cpu: None };
                 Self { stage, backend: DenseBackend::Either(Box::new(either)) }
             }
@@ -101,7 +99,7 @@ impl DenseRunner {
             return Ok((true, None));
         }
         if either.cpu.is_none() {
-            either.cpu = Some(CpuDense::new(&*worth(&self.stage, either.precision)?));
+            either.cpu = Some(CpuDense::new(&self.stage, either.precision));
         }
         Ok((false, either.unable.as_deref().filter(|_| from_device)))
     }
@@ -275,7 +273,11 @@ fn embedding_ids(name: &str, num_embeddings: usize, ids: &TensorView<'_>) -> Res
     }
 }
 
-/// The stage as the host computes it: with what a stored weight is worth.
+fn check_stored_as(stage: &DenseStage, precision: Precision) -> Result<()> {
+    if let DenseStage::Linear(linear, _) = stage { linear.check_stored_as(precision) } else { Ok(()) }
+}
+
+/// The stage as the reference computes it: with what a stored weight is worth.
 fn worth(stage: &Arc<DenseStage>, precision: Precision) -> Result<Arc<DenseStage>> {
     match &**stage {
         DenseStage::Linear(linear, function) if precision != Precision::F32 => {

@@ -199,7 +199,7 @@ fn explain_lstm(engine: &Engine, node: &LstmNode, runner: &Runner, choices: &Cho
         input_size: config.input_size,
         hidden_size: config.hidden_size,
         out_size: config.out_size(),
-        schedule: runner.host_schedule().to_owned(),
+        schedule: runner.host_schedule(batch, seq_len),
         why: ChoiceReason::Only.to_string(),
         reason: ChoiceReason::Only,
         input_product: None,
@@ -230,7 +230,7 @@ fn explain_lstm(engine: &Engine, node: &LstmNode, runner: &Runner, choices: &Cho
             let Some(gpu) = gpu.filter(|_| on_gpu) else {
                 if let Some(sides) = &explanation.sides {
                     explanation.why.clone_from(&sides.why);
-                    explanation.predicted_seconds = Some(sides::cpu_seconds(config, batch, seq_len));
+                    explanation.predicted_seconds = sides.cpu.seconds;
                 }
                 return Ok(explanation);
             };
@@ -249,7 +249,7 @@ fn explain_lstm(engine: &Engine, node: &LstmNode, runner: &Runner, choices: &Cho
 
 /// Both sides of an engine that holds them, or would if there were a GPU.
 fn explain_sides(engine: &Engine, runner: &Runner, choices: &Choices, batch: usize, seq_len: usize) -> Option<SidesExplanation> {
-    let cpu = |seconds| SideExplanation { schedule: Some(runner.host_schedule().to_owned()), seconds: Some(seconds), unable: None };
+    let cpu = |seconds| SideExplanation { schedule: Some(runner.host_schedule(batch, seq_len)), seconds: Some(seconds), unable: None };
     let unable = |why: &str| SideExplanation { schedule: None, seconds: None, unable: Some(why.to_owned()) };
     if let Some(why) = engine.why_no_gpu() {
         let cpu = cpu(sides::cpu_seconds(runner.config(), batch, seq_len));

@@ -32,7 +32,10 @@ pub struct Options {
 /// The choice decides in which order sums are made, and so the last bits of results. It is made when a session first sees a number of rows,
 /// and kept: calls of a session give the same bits as long as nobody calls [`Session::tune`](crate::Session::tune), and states and streams
 /// that were made before keep theirs even then. Sessions that are made after a record has changed may differ from earlier ones in the last bits;
-/// those with [`Tuning::Model`] do not.
+/// those with [`Tuning::Model`] do not on the same machine.
+///
+/// Where an engine holds a GPU and the CPU, the side is chosen likewise, for a number of rows and steps: its model depends on the CPU's threads and
+/// vectors, and what is measured are calls on both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Tuning {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{Array, ArrayViewMut, Dimension};
 
-use crate::cpu::CpuLstm;
+use crate::cpu::{self, CpuLstm};
 use crate::device::DeviceKind;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, ErrorKind, Result};
@@ -70,7 +70,10 @@ impl Runner {
                 runner.prepare_cpu()?;
             }
             Backend::Reference => {
-                runner.lstm = worth(&runner.lstm, precision)?;
+                if precision != Precision::F32 {
+                    // the reference computes with what a stored weight is worth
+                    runner.lstm = Arc::new(runner.lstm.stored_as(precision)?);
+                }
                 runner.host = Some(Host::Reference);
             }
         }
@@ -107,9 +110,12 @@ impl Runner {
         self.unable.as_deref()
     }
 
-    /// The schedule of the host, which has only one.
-    pub(crate) fn host_schedule(&self) -> &'static str {
-        if matches!(self.host, Some(Host::Reference)) { "one row and one step at a time" } else { "rows over threads" }
+    /// How the host does a call.
+    pub(crate) fn host_schedule(&self, batch: usize, seq_len: usize) -> String {
+        match self.host {
+            Some(Host::Reference) => "one row and one step at a time".to_owned(),
+            _ => cpu::schedule(self.config(), batch, seq_len),
+        }
     }
 
     pub(crate) fn config(&self) -> &LstmConfig {
@@ -149,8 +155,7 @@ impl Runner {
 
     fn prepare_cpu(&mut self) -> Result<()> {
         if let Some(Host::Cpu(cpu @ None)) = &mut self.host {
-            // the host computes with what a stored weight is worth
-            *cpu = Some(CpuLstm::new(worth(&self.lstm, self.precision)?));
+            *cpu = Some(CpuLstm::new(&self.lstm, self.precision)?);
         }
         Ok(())
     }
@@ -275,10 +280,6 @@ impl Runner {
 /// Whether what the GPU says is that it is too small, so that the CPU may do instead.
 pub(super) fn leaves_the_cpu(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Limit | ErrorKind::OutOfMemory)
-}
-
-fn worth(lstm: &Arc<Lstm>, precision: Precision) -> Result<Arc<Lstm>> {
-    if precision == Precision::F32 { Ok(Arc::clone(lstm)) } else { Ok(Arc::new(lstm.stored_as(precision)?)) }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "outputs are float32")]

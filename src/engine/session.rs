@@ -322,7 +322,7 @@ impl Session {
     }
 
     /// The schedules and forms in which a GPU can run calls of `batch` rows, and what each is expected to cost, cheapest first, for the
-    /// first LSTM of the network; none on other devices.
+    /// first LSTM of the network, whichever side its calls run on; none without a GPU.
     pub fn candidates(&self, batch: usize) -> Vec<(Choice, Cost)> {
         let gpu = self.nodes.iter().filter_map(|node| node.runner.as_ref()?.gpu()).next();
         gpu.map_or_else(Vec::new, |gpu| gpu.candidates(batch))

@@ -199,7 +199,7 @@ mod tests {
     /// The models of both sides agree with what everybody sees: a row or two are not worth a submit, large layers are a GPU's.
     #[test]
     fn a_typical_gpu_wins_large_calls_and_loses_small_ones() {
-        let rates = cost::CpuRates::typical(cost::Vectors::Avx512);
+        let rates = cost::CpuRates::typical(8);
         for (hardware, threads) in [(Hardware::Discrete, 8), (Hardware::Integrated, 4)] {
             let profile = DeviceProfile::least(hardware);
             let crossover = |hidden: usize, seq_len: usize| {

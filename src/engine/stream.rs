@@ -1,4 +1,4 @@
-//! Many sequences that start and end on their own, one state each, all on the device.
+//! Many sequences that start and end on their own, one state each, all on one device.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -10,16 +10,22 @@ fn what_ran_is_said() {
     let run = ["run", "model.safetensors", "--input", "x.npy", "--out", "out", "--device", "cpu"];
     let demo = ["demo", "--device", "cpu", "--length", "3"];
     for arguments in [&run[..], &["verify", "model.safetensors", "--device", "cpu"], &demo] {
-        let output = folder.cellgate(arguments);
-        assert!(text(&output.stderr).contains("schedule: rows over threads, on CPU, "), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("(the only schedule of this device)"), "{}", text(&output.stderr));
         let report = folder.json(arguments);
-        assert_eq!(report["schedule"], "rows over threads");
+        let schedule = report["schedule"].as_str().unwrap_or_default();
+        assert!(schedule.contains("thread"), "{schedule}");
+        let output = folder.cellgate(arguments);
+        assert!(text(&output.stderr).contains(&format!("schedule: {schedule}, on CPU, ")), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("(the only schedule of this device)"), "{}", text(&output.stderr));
         assert_eq!(report["schedules"][0]["why"], "the only schedule of this device");
     }
     let report = folder.json(&["explain", "model.safetensors", "--batch", "2", "--seq-len", "3", "--device", "cpu"]);
-    assert_eq!((&report["schedule"], &report["tuning"]), (&"rows over threads".into(), &Value::Null));
+    assert_eq!((&report["schedule"], &report["tuning"]), (&"one thread".into(), &Value::Null));
     assert_eq!(report["lstms"][0]["reason"]["by"], "only");
+    let report = folder.json(&["explain", "model.safetensors", "--batch", "100000", "--seq-len", "300", "--device", "cpu"]);
+    assert!(
+        report["schedule"].as_str().is_some_and(|schedule| schedule == "one thread" || schedule.ends_with(" blocks of rows, a thread each")),
+        "{report}"
+    );
 }
 
 #[test]

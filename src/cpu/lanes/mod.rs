@@ -7,7 +7,6 @@
 //! [`activation::at_most`] and [`activation::at_least`].
 
 pub(super) mod activation;
-#[allow(dead_code, reason = "the cell is about to be wired up")]
 pub(super) mod cell;
 pub(super) mod rows;
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn every_activation_follows_the_scalar_one() {
     xs.extend([0.5, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN]);
     for activation in ALL {
         let mut wanted: Vec<f64> = xs.iter().map(|&x| f64::from(x)).collect();
-        crate::cpu::activation::apply(activation, &mut wanted);
+        crate::cpu::plain::activation::apply(activation, &mut wanted);
         let mut mapped = xs.clone();
         map_slice(activation, &mut mapped);
         for (isa, values) in values(activation, &xs).into_iter().chain([("slice", mapped)]) {

@@ -3,7 +3,7 @@
 use ndarray::NdFloat;
 
 /// `f32`, or `f64` where rounding errors would grow. Inputs, weights and the states between two steps are `f32` values in both.
-pub(super) trait Real: NdFloat + Into<f64> {
+pub(in crate::cpu) trait Real: NdFloat + Into<f64> {
     /// The same value.
     fn widen(value: f32) -> Self;
 

@@ -4,7 +4,7 @@ use super::real::Real;
 use crate::network::Activation;
 
 /// Replaces every value by the activation's.
-pub(super) fn apply<E: Real>(activation: Activation, values: &mut [E]) {
+pub(in crate::cpu) fn apply<E: Real>(activation: Activation, values: &mut [E]) {
     let (alpha, beta) = activation.parameters();
     let (alpha, beta, zero, one) = (E::widen(alpha), E::widen(beta), E::zero(), E::one());
     match activation {
