@@ -94,20 +94,11 @@ pub(crate) fn predict(config: &LstmConfig, batch: usize, seq_len: usize, threads
         return rates.call_seconds + Plan::new(config, batch, seq_len, threads, rates).seconds(config, batch, seq_len, rates);
     }
     let blocks = plain::blocks(batch, threads);
-    rates.call_seconds + rates.spread_seconds + PLAIN * block_seconds(config, batch.div_ceil(blocks.max(1)), seq_len, rates)
+    rates.call_seconds + rates.spread_seconds + PLAIN * walk_seconds(config, batch.div_ceil(blocks.max(1)), seq_len, 1, rates)
 }
 
-/// One thread that walks a block of rows.
-pub(super) fn block_seconds(config: &LstmConfig, rows: usize, seq_len: usize, rates: &CpuRates) -> f64 {
-    walk_seconds(config, rows, seq_len, 1, rates)
-}
-
-/// So many members that share every step of a block.
-pub(super) fn team_seconds(config: &LstmConfig, rows: usize, seq_len: usize, members: usize, rates: &CpuRates) -> f64 {
-    walk_seconds(config, rows, seq_len, members, rates)
-}
-
-fn walk_seconds(config: &LstmConfig, rows: usize, seq_len: usize, members: usize, rates: &CpuRates) -> f64 {
+/// A block of rows on one thread, or with so many members that share every step.
+pub(super) fn walk_seconds(config: &LstmConfig, rows: usize, seq_len: usize, members: usize, rates: &CpuRates) -> f64 {
     let (dirs, hidden, out) = (config.num_directions() as f64, config.hidden_size as f64, config.out_size() as f64);
     let (steps, num_rows, threads) = (seq_len as f64, rows as f64, members as f64);
     // float64 within a step where rounding grows: half as many numbers in a vector, and twice the bytes

@@ -5,6 +5,21 @@ use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, ArrayView3, Axis, conc
 use super::*;
 use crate::network::{Activation, CellActivations, CellWeights, Direction, LayerNormWeights};
 
+/// Every activation, with parameters that are not its defaults where it has some.
+pub(super) const ACTIVATIONS: [Activation; 11] = [
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Relu,
+    Activation::Affine { alpha: 0.75, beta: -0.25 },
+    Activation::LeakyRelu { alpha: 0.01 },
+    Activation::ThresholdedRelu { alpha: 0.5 },
+    Activation::ScaledTanh { alpha: 1.5, beta: 0.5 },
+    Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+    Activation::Elu { alpha: 0.5 },
+    Activation::Softsign,
+    Activation::Softplus,
+];
+
 /// Numbers in (-1, 1) that look random, the same in every run.
 struct Numbers(u64);
 

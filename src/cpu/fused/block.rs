@@ -259,20 +259,15 @@ impl Block<'_, '_> {
         if self.member.is_alone() {
             return;
         }
-        for number in cells.clone() {
-            if self.has_step(number, wave, local) {
-                let at = (self.chunk(number, wave), local);
-                let (live, own) = self.made(number, wave, local, made);
-                let (values, stride) = values(self.stack, self.shape, self.scratch, number, at, made);
-                self.member.show(number, values, stride, live, own);
-            }
-        }
-        for number in cells {
-            if self.has_step(number, wave, local) {
-                let at = (self.chunk(number, wave), local);
-                let (live, own) = self.made(number, wave, local, made);
-                let (values, stride) = values(self.stack, self.shape, self.scratch, number, at, made);
-                self.member.look(number, values, stride, live, own);
+        // everything is shown before the first look
+        for takes in [false, true] {
+            for number in cells.clone() {
+                if self.has_step(number, wave, local) {
+                    let at = (self.chunk(number, wave), local);
+                    let (live, own) = self.made(number, wave, local, made);
+                    let (values, stride) = values(self.stack, self.shape, self.scratch, number, at, made);
+                    if takes { self.member.look(number, values, stride, live, own) } else { self.member.show(number, values, stride, live, own) }
+                }
             }
         }
         self.member.end_exchange();

@@ -17,6 +17,22 @@ use crate::cpu::lock;
 /// else, too short to be seen in a process list.
 const AWAKE: Duration = Duration::from_micros(200);
 
+/// Looks for something until it is there, or for as long as `awake`; the clock is not looked at before a while.
+pub(super) fn comes_within(awake: Duration, is_there: impl Fn() -> bool) -> bool {
+    let mut started = None;
+    loop {
+        for _ in 0..200 {
+            if is_there() {
+                return true;
+            }
+            spin_loop();
+        }
+        if started.get_or_insert_with(Instant::now).elapsed() > awake {
+            return false;
+        }
+    }
+}
+
 /// Work for several threads.
 pub(super) trait Job: Send + Sync {
     /// One thread's part. Member 0 is the caller, who does not come here.
@@ -160,14 +176,8 @@ impl Post {
     fn wait(&self, known: usize) {
         let is_there = || self.posted.load(Ordering::SeqCst) > known;
         loop {
-            let started = Instant::now();
-            while started.elapsed() < AWAKE {
-                for _ in 0..100 {
-                    if is_there() {
-                        return;
-                    }
-                    spin_loop();
-                }
+            if comes_within(AWAKE, is_there) {
+                return;
             }
             self.sleeps.store(true, Ordering::SeqCst);
             while !is_there() && !self.roused.swap(false, Ordering::SeqCst) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::cpu::cost::{CpuRates, block_seconds, team_seconds};
+use crate::cpu::cost::{CpuRates, walk_seconds};
 use crate::network::LstmConfig;
 
 /// A call that is over before a sleeping thread is awake.
@@ -26,8 +26,8 @@ impl Plan {
         let alone = Self { blocks: 1, members: 1, is_short: false };
         let spread = Self { blocks: batch.clamp(1, threads), ..alone };
         let shared = Self { members: config.hidden_size.div_ceil(rates.lanes).clamp(1, threads), ..alone };
-        let is_short = alone.seconds(config, batch, seq_len, rates) < SHORT_CALL;
         let candidates = [alone, spread, shared].map(|plan| (plan.seconds(config, batch, seq_len, rates), plan));
+        let is_short = candidates[0].0 < SHORT_CALL;
         let (_, fastest) = candidates.into_iter().reduce(|best, other| if other.0 < best.0 { other } else { best }).unwrap_or((0.0, alone));
         Self { is_short, ..fastest }
     }
@@ -35,8 +35,8 @@ impl Plan {
     /// What the call is expected to take.
     pub(in crate::cpu) fn seconds(self, config: &LstmConfig, batch: usize, seq_len: usize, rates: &CpuRates) -> f64 {
         match self {
-            Self { blocks: 1, members, .. } => team_seconds(config, batch, seq_len, members, rates),
-            Self { blocks, .. } => rates.spread_seconds + block_seconds(config, batch.div_ceil(blocks), seq_len, rates),
+            Self { blocks: 1, members, .. } => walk_seconds(config, batch, seq_len, members, rates),
+            Self { blocks, .. } => rates.spread_seconds + walk_seconds(config, batch.div_ceil(blocks), seq_len, 1, rates),
         }
     }
 }

@@ -3,17 +3,16 @@
 //! After every step the members exchange what they made; everything else they have for themselves. A value travels in one word with the number
 //! of the exchange: whoever looks for it sees that it is there when it comes, without a barrier whose counter would travel first.
 
-use std::hint::spin_loop;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ndarray::ArrayView3;
 
 use super::Stack;
 use super::block::Block;
-use super::crew::Job;
+use super::crew::{Job, comes_within};
 use super::scratch::{Scratch, Shape};
 
 /// For how long a member looks for what it waits for before it sleeps.
@@ -82,6 +81,12 @@ impl Member<'_> {
     /// This member's part of `count` things, which is something where there are as many as members.
     pub(super) fn share(&self, count: usize) -> Range<usize> {
         count * self.index / self.count..count * (self.index + 1) / self.count
+    }
+
+    /// Where the cell states of this member's panels lie.
+    fn own_states(&self, stack: &Stack, shape: Shape) -> Range<usize> {
+        let (panels, len) = (self.share(stack.wide_hidden() / stack.lanes), shape.rows * stack.lanes);
+        panels.start * len..panels.end * len
     }
 
     /// Shows the others the columns `own` of `rows` rows of a cell.
@@ -200,8 +205,7 @@ impl Team {
         walk(scratch, &mut member);
         self.wait_until(|| self.done.load(Ordering::SeqCst) == task.members - 1);
         let size = task.shape.rows * stack.wide_hidden();
-        let own = member.share(stack.wide_hidden() / stack.lanes);
-        let others = own.end * task.shape.rows * stack.lanes..size;
+        let others = member.own_states(stack, task.shape).end..size;
         for (cell, last) in scratch.cells.iter_mut().zip(task.last.chunks_exact(size.max(1))) {
             for (c, last) in cell.c[others.clone()].iter_mut().zip(&last[others.clone()]) {
                 *c = f32::from_bits(last.load(Ordering::Relaxed));
@@ -216,17 +220,8 @@ impl Team {
 
     /// Until `there`: for a while in turns, then asleep.
     fn wait_until(&self, there: impl Fn() -> bool) {
-        let mut started = None;
-        loop {
-            for _ in 0..200 {
-                if there() {
-                    return;
-                }
-                spin_loop();
-            }
-            if started.get_or_insert_with(Instant::now).elapsed() > AWAKE {
-                break;
-            }
+        if comes_within(AWAKE, &there) {
+            return;
         }
         let (lock, bell) = &self.bell;
         let mut guard = crate::cpu::lock(lock);
@@ -265,9 +260,7 @@ impl Job for Team {
         let mut member = Member { index, count: task.members, team: Some((self, &task)), exchange: 1 };
         let x = ArrayView3::from_shape(task.x_shape, &task.x).expect("as many elements as were copied");
         Block { stack, x, shape, scratch: &mut scratch, member: &mut member }.walk(None);
-        let panel = shape.rows * stack.lanes;
-        let own = member.share(stack.wide_hidden() / stack.lanes);
-        let own = own.start * panel..own.end * panel;
+        let own = member.own_states(stack, shape);
         for (cell, last) in scratch.cells.iter().zip(task.last.chunks_exact((shape.rows * stack.wide_hidden()).max(1))) {
             for (c, last) in cell.c[own.clone()].iter().zip(&last[own.clone()]) {
                 last.store(c.to_bits(), Ordering::Relaxed);

@@ -10,6 +10,7 @@ use rten_simd::{Isa, SimdOp};
 use super::activation::{self, Function};
 use super::cell::{Gates, standard};
 use super::rows::{Each, log_softmax_row, map_slice, softmax_row};
+use crate::cpu::tests::ACTIVATIONS;
 use crate::network::Activation;
 
 /// Runs an operation on each instruction set, the one that is chosen first.
@@ -119,25 +120,11 @@ fn the_rarer_activations_keep_their_bounds() {
     check("softplus", 4.0, Activation::Softplus, softplus, |_| true);
 }
 
-const ALL: [Activation; 11] = [
-    Activation::Sigmoid,
-    Activation::Tanh,
-    Activation::Relu,
-    Activation::Affine { alpha: 0.75, beta: -0.25 },
-    Activation::LeakyRelu { alpha: 0.01 },
-    Activation::ThresholdedRelu { alpha: 0.5 },
-    Activation::ScaledTanh { alpha: 1.5, beta: 0.5 },
-    Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
-    Activation::Elu { alpha: 0.5 },
-    Activation::Softsign,
-    Activation::Softplus,
-];
-
 #[test]
 fn every_activation_follows_the_scalar_one() {
     let mut xs: Vec<f32> = (-4003i16..=4000).map(|step| f32::from(step) / 40.0).collect();
     xs.extend([0.5, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN]);
-    for activation in ALL {
+    for activation in ACTIVATIONS {
         let mut wanted: Vec<f64> = xs.iter().map(|&x| f64::from(x)).collect();
         crate::cpu::plain::activation::apply(activation, &mut wanted);
         let mut mapped = xs.clone();

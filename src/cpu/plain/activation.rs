@@ -46,6 +46,7 @@ fn softplus<E: Real>(x: E) -> E {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::tests::ACTIVATIONS;
 
     /// The definitions of [`Activation`], written out in float64.
     fn definition(activation: Activation, x: f64) -> f64 {
@@ -72,20 +73,6 @@ mod tests {
         }
     }
 
-    const ALL: [Activation; 11] = [
-        Activation::Sigmoid,
-        Activation::Tanh,
-        Activation::Relu,
-        Activation::Affine { alpha: 0.75, beta: -0.25 },
-        Activation::LeakyRelu { alpha: 0.01 },
-        Activation::ThresholdedRelu { alpha: 0.5 },
-        Activation::ScaledTanh { alpha: 1.5, beta: 0.5 },
-        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
-        Activation::Elu { alpha: 0.5 },
-        Activation::Softsign,
-        Activation::Softplus,
-    ];
-
     fn at<E: Real>(activation: Activation, x: E) -> E {
         let mut values = [x];
         apply(activation, &mut values);
@@ -94,7 +81,7 @@ mod tests {
 
     #[test]
     fn every_function_follows_its_definition() {
-        for activation in ALL {
+        for activation in ACTIVATIONS {
             for step in -4000i16..=4000 {
                 let x = f32::from(step) / 40.0;
                 let expected = definition(activation, f64::from(x));
@@ -115,7 +102,7 @@ mod tests {
         assert_eq!(limits(Activation::Softplus), (0.0, f32::INFINITY));
         assert_eq!(limits(Activation::Elu { alpha: 0.5 }), (-0.5, f32::INFINITY));
         assert_eq!(limits(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }), (0.0, 1.0));
-        for activation in ALL {
+        for activation in ACTIVATIONS {
             assert!(at(activation, f32::NAN).is_nan(), "{activation}");
         }
     }
