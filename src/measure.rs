@@ -1,6 +1,6 @@
 //! Where the time of a call goes, and samples of a quantity, summarised so that one disturbed sample does not move the result.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A duration for people: `1.50 ms`.
 pub fn seconds_for_people(seconds: f64) -> String {
@@ -9,6 +9,26 @@ pub fn seconds_for_people(seconds: f64) -> String {
         s if s < 1.0 => format!("{:.2} ms", s * 1e3),
         s => format!("{s:.2} s"),
     }
+}
+
+/// Today, in Greenwich: `2026-11-28`.
+pub fn today() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    date(seconds / 86_400)
+}
+
+/// The day so many days after 1970-01-01. Years that start in March, so that the leap day is the last (Hinnant, `chrono`-compatible low-level
+/// date algorithms).
+fn date(days: u64) -> String {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Order statistics of a set of samples, in the samples' unit.
@@ -60,6 +80,27 @@ impl Summary {
     }
 }
 
+/// What a device does at most, measured by [`Engine::peak`](crate::Engine::peak): the two ends of its roofline.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peak {
+    /// multiplications and additions of float32 per second, each counted as one, where nothing else is done
+    pub flops_per_second: f64,
+    /// bytes read and bytes written per second, together, by a copy in memory that no cache holds where the device binds as much
+    pub bytes_per_second: f64,
+}
+
+impl Peak {
+    /// The most operations per second that `intensity` operations for each byte from memory allow: `min(flops, intensity * bytes)`.
+    ///
+    /// ```
+    /// let peak = cellgate::measure::Peak { flops_per_second: 1e12, bytes_per_second: 1e11 };
+    /// assert_eq!((peak.roof(1.0), peak.roof(100.0)), (1e11, 1e12));
+    /// ```
+    pub fn roof(&self, intensity: f64) -> f64 {
+        self.flops_per_second.min(intensity * self.bytes_per_second)
+    }
+}
+
 /// Where the time of a session's last call on a GPU went, all LSTMs together. Made by [`Session::profile`](crate::Session::profile).
 ///
 /// `encode` and `submit_to_done` overlap where a call has several submits. Software adapters compute while they are submitted to: there most of
@@ -68,6 +109,8 @@ impl Summary {
 pub struct CallProfile {
     /// the host wrote inputs and recorded and submitted commands; in a first call of its shape it made plans, buffers and pipelines as well
     pub encode: Duration,
+    /// of `encode`: the host wrote inputs where the device fetches them
+    pub upload: Duration,
     /// from each first submit until the host had the results in sight
     pub submit_to_done: Duration,
     /// the compute passes by the device's own clock; `None` where the adapter has no timestamps, or a call more passes than it counts
@@ -80,6 +123,7 @@ impl CallProfile {
     /// Adds what came after.
     pub(crate) fn add(&mut self, other: &Self) {
         self.encode += other.encode;
+        self.upload += other.upload;
         self.submit_to_done += other.submit_to_done;
         self.device = self.device.zip(other.device).map(|(sum, device)| sum + device);
         self.readback += other.readback;
@@ -136,5 +180,13 @@ mod tests {
         let summary = Summary::of_durations(&[Duration::from_millis(250), Duration::from_millis(750)]).unwrap();
         assert_eq!((summary.n, summary.median, summary.mad), (2, 0.5, 0.25));
         assert_eq!(Summary::of_durations(&[]), None);
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (days, expected) in [(0, "1970-01-01"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_453, "2025-12-31"), (47_540, "2100-02-28")] {
+            assert_eq!(date(days), expected);
+        }
+        assert_eq!(date(47_541), "2100-03-01");
     }
 }

@@ -13,6 +13,7 @@ mod fused;
 mod lanes;
 mod panels;
 mod plain;
+mod roofline;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::network::{Lstm, LstmCall, LstmConfig, LstmState, Precision};
 use cost::CpuRates;
 pub(crate) use dense::CpuDense;
 use fused::Plan;
+pub(crate) use roofline::peak;
 
 /// A stack with its weights packed for this backend.
 pub(crate) struct CpuLstm {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::device::DeviceKind;
-use crate::engine::records::{Key, Record, Records, today};
+use crate::engine::records::{Key, Record, Records};
 use crate::engine::runner::{NodeState, Runner, leaves_the_cpu};
 use crate::engine::sides::{self, Estimate, SidesMeasurement};
 use crate::engine::tune::{self, Measurement};
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::gpu::form::Choice;
 use crate::gpu::plan::TYPICAL_STEPS;
 use crate::gpu::{GpuLstm, Wait};
+use crate::measure;
 
 /// Why calls are built to a [`Choice`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -246,7 +247,7 @@ impl Choices {
             sides: sides.clone(),
         };
         self.fixed.insert(key.clone(), chosen.clone());
-        let record = Record { key, date: today(), choice: *winner, seq_len: *seq_len, measured: measurements.clone(), sides };
+        let record = Record { key, date: measure::today(), choice: *winner, seq_len: *seq_len, measured: measurements.clone(), sides };
         let kept = self.records.as_mut().map(|records| records.keep(record));
         self.written = matches!(kept, Some(Ok(())));
         if let Some(Err(note)) = kept {

@@ -34,12 +34,15 @@ pub use state::{HostState, State};
 pub use stream::{Slot, Stream};
 pub use tune::{CandidateReport, LstmTuning, Measurement, TuneReport};
 
-use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, Selection};
+use crate::cpu;
+use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Selection};
 use crate::engine::candidates::Candidates;
 use crate::engine::runner::Runner;
-use crate::error::{Error, Result};
-use crate::gpu::{self, GpuDevice, NoFit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{self, GpuDevice, NoFit, Wait};
+use crate::measure::Peak;
 use crate::network::Network;
+use crate::reference;
 
 /// An open device. Cheap to clone; clones share the device.
 ///
@@ -123,6 +126,11 @@ impl Engine {
         Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend, lacks_a_gpu: false }
     }
 
+    fn of_gpu(device: GpuDevice, reason: String) -> Self {
+        let selection = Selection { device: device.info().clone(), reason };
+        Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)), lacks_a_gpu: false }
+    }
+
     /// The same GPU, with the CPU as the other side.
     fn beside_the_cpu(self) -> Self {
         let Some(device) = self.backend.gpu() else { return self };
@@ -141,10 +149,7 @@ impl Engine {
                 Err(no_fit) => return Ok(Err(no_fit)),
             };
             match GpuDevice::open(&adapters[chosen], request.checked_shaders.unwrap_or(cfg!(debug_assertions))).await {
-                Ok(device) => {
-                    let selection = Selection { device: device.info().clone(), reason };
-                    return Ok(Ok(Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)), lacks_a_gpu: false }));
-                }
+                Ok(device) => return Ok(Ok(Self::of_gpu(device, reason))),
                 Err(error) if request.choice == DeviceChoice::Auto && !names_a_gpu(request) => candidates.strike(chosen, &error),
                 Err(error) => return Err(error),
             }
@@ -155,6 +160,27 @@ impl Engine {
     pub fn devices() -> Vec<DeviceInfo> {
         let adapters = pollster::block_on(gpu::adapters(None));
         adapters.into_iter().map(|adapter| adapter.info).chain([DeviceInfo::cpu(DeviceKind::Cpu)]).collect()
+    }
+
+    /// Opens every device of this machine on its own: every adapter, each once, through the best API that reaches it, or through `backend` alone, and the
+    /// CPU last. One that does not open has an error; software adapters have one unless they are allowed.
+    pub fn all(backend: Option<GraphicsBackend>, allow_software: bool) -> Vec<(DeviceInfo, Result<Self>)> {
+        pollster::block_on(async {
+            let mut all = Vec::new();
+            for adapter in gpu::adapters(backend).await {
+                let info = adapter.info.clone();
+                let refused = |why: &str| Err(Error::new(ErrorKind::NoAdapter, format!("adapter {info}: {why}")));
+                let engine = match &info.unusable {
+                    Some(why) => refused(why),
+                    None if info.is_software() && !allow_software => refused("a software adapter, used only where it is named or allowed"),
+                    None => GpuDevice::open(&adapter, cfg!(debug_assertions)).await.map(|device| Self::of_gpu(device, "every device".to_owned())),
+                };
+                all.push((info, engine));
+            }
+            let cpu = Self::host(DeviceKind::Cpu, "every device".to_owned());
+            all.push((cpu.selection.device.clone(), Ok(cpu)));
+            all
+        })
     }
 
     /// Which device this is, and why it was chosen.
@@ -194,6 +220,19 @@ impl Engine {
     /// What [`Engine::session`] would say of the options, and of the limits that follow from them.
     pub fn check(&self, network: &Network, options: &Options) -> Result<()> {
         network.lstms().filter_map(|(_, lstm)| lstm).try_for_each(|lstm| Runner::check(self, lstm, options))
+    }
+
+    /// Measures, for some tenths of a second, what this device does at most: arithmetic, and copies in memory. An engine that holds a GPU and the CPU
+    /// measures the GPU. What LSTMs reach of it, `cellgate bench` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the reference, whose speed is nothing to compare with; the device's own errors.
+    pub fn peak(&self) -> Result<Peak> {
+        match &self.backend {
+            Backend::Gpu(device) | Backend::Either(device) => pollster::block_on(device.peak(reference::roofline, Wait::Block)),
+            Backend::Cpu => Ok(cpu::peak()),
+            Backend::Reference => Err(Error::config("peak: expected a GPU or the CPU backend, found the float64 reference")),
+        }
     }
 
     pub(crate) fn backend(&self) -> &Backend {

@@ -6,7 +6,6 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
@@ -185,26 +184,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Today, in Greenwich.
-pub(super) fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    date(seconds / 86_400)
-}
-
-/// The day so many days after 1970-01-01. Years that start in March, so that the leap day is the last (Hinnant, `chrono`-compatible low-level
-/// date algorithms).
-fn date(days: u64) -> String {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,13 +311,5 @@ mod tests {
         assert_ne!(plain, name(&|device| device.pci_id = "1002:73bf".to_owned()));
         assert!(name(&|device| device.name = "../../\u{fc}ber/\0".repeat(50)).len() < 100);
         assert!(name(&|device| device.name = "../..\\etc/passwd".to_owned()).starts_with("etc-passwd-vulkan-"));
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for (days, expected) in [(0, "1970-01-01"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_453, "2025-12-31"), (47_540, "2100-02-28")] {
-            assert_eq!(date(days), expected);
-        }
-        assert_eq!(date(47_541), "2100-03-01");
     }
 }

@@ -262,7 +262,7 @@ impl GpuLstm {
             self.relayout.prepare(&self.device, &place(y, from), &place(BufferId::Y, to)).await?;
         }
 
-        let (mut remap, mut last, mut submitted, mut waited) = (None, None, None, Duration::ZERO);
+        let (mut remap, mut last, mut submitted, mut waited, mut written) = (None, None, None, Duration::ZERO, Duration::ZERO);
         let (mut copied, mut stamped) = (0, 0);
         for number in 0..num_submits {
             let plan = &self.plans[prepared].plan;
@@ -271,7 +271,9 @@ impl GpuLstm {
                 if kept == (Kept::Gathered { clears: true }) {
                     encoder.clear_buffer(&self.buffers[&BufferId::Y], 0, None);
                 }
+                let since = Instant::now();
                 self.encode_inputs(&mut encoder, upload.as_deref(), call, segment, block)?;
+                written = since.elapsed();
                 if let Some((from, to)) = &x_copy {
                     let to = Place { buffer: &self.buffers[&BufferId::X], layout: to.clone() };
                     self.relayout.encode(&self.device, &mut encoder, from, &to)?;
@@ -319,7 +321,7 @@ impl GpuLstm {
             waits = false;
         }
         let submit_to_done = if waits { done - submitted } else { Duration::ZERO };
-        self.profile.add(&CallProfile { encode, submit_to_done, device, readback: done.elapsed() });
+        self.profile.add(&CallProfile { encode, upload: written, submit_to_done, device, readback: done.elapsed() });
         if let (Some(upload), Some(remap)) = (upload, remap) {
             self.upload.put(upload, remap, waits).await?;
         }

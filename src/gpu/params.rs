@@ -73,3 +73,7 @@ params! {
         y_stride_0, y_stride_1, y_stride_2, y_stride_3,
     }
 }
+params! {
+    /// Uniforms of `roofline.wgsl`.
+    RooflineParams { num_rounds, _pad0, _pad1, _pad2, }
+}

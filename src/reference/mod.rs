@@ -11,6 +11,7 @@ mod linear;
 mod norm_cell;
 mod norm_gates;
 mod project;
+mod roofline;
 mod row_function;
 mod step;
 
@@ -18,6 +19,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView1, ArrayView2, ArrayViewD, Axis, 
 use rayon::prelude::*;
 
 use crate::network::{CellActivations, CellWeights, Embedding, Linear, Lstm, LstmCall, LstmConfig, LstmState, RowFunction};
+pub(crate) use roofline::roofline;
 
 /// One layer and direction, as the kernels see it.
 struct Cell<'a> {

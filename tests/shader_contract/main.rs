@@ -28,7 +28,7 @@ fn capabilities(kernel: &Kernel) -> Capabilities {
 fn a_form(kernel: KernelId) -> Form {
     let resident = ResidentForm { workgroup_size: 32, rows: 4, units: 1, k_lanes: 4, held: kernel == KernelId::ResidentHeld };
     match kernel {
-        KernelId::NormGates | KernelId::NormCell | KernelId::Embed | KernelId::RowActivation | KernelId::Relayout => Form::Only,
+        KernelId::NormGates | KernelId::NormCell | KernelId::Embed | KernelId::RowActivation | KernelId::Relayout | KernelId::Roofline => Form::Only,
         KernelId::Softmax => Form::Softmax(SoftmaxForm { workgroup_size: 64, lanes: 16 }),
         KernelId::InputGatesRows | KernelId::Step | KernelId::Project => {
             Form::Product(ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 4, subgroups: false }))

@@ -7,7 +7,8 @@ use crate::network::Precision;
 use table::{ACTIVATIONS, STATE};
 
 pub use crate::gpu::params::{
-    EmbedParams, InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, RelayoutParams, ResidentParams, RowFunctionParams, StepParams,
+    EmbedParams, InputGatesParams, NormCellParams, NormGatesParams, ProjectParams, RelayoutParams, ResidentParams, RooflineParams, RowFunctionParams,
+    StepParams,
 };
 pub use table::{CELLS, KERNELS, WEIGHTS};
 
@@ -54,6 +55,8 @@ pub enum KernelId {
     Softmax,
     /// `shaders/relayout.wgsl`
     Relayout,
+    /// `shaders/roofline.wgsl`
+    Roofline,
 }
 
 /// A file of `shaders/`.

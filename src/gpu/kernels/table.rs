@@ -2,7 +2,7 @@
 
 use crate::gpu::kernels::{
     Access, Binding, CellText, EmbedParams, InputGatesParams, Kernel, KernelId, NormCellParams, NormGatesParams, Part, PartSlot, ProjectParams,
-    RelayoutParams, ResidentParams, RowFunctionParams, StepParams,
+    RelayoutParams, ResidentParams, RooflineParams, RowFunctionParams, StepParams,
 };
 use crate::network::Precision;
 
@@ -312,6 +312,18 @@ pub const KERNELS: &[Kernel] = &[
         params_name: "RelayoutParams",
         params: RelayoutParams::FIELDS,
         params_size: size_of::<RelayoutParams>(),
+        bindings: &[read(1, "x"), write(2, "y")],
+        overrides: &[],
+    },
+    Kernel {
+        id: KernelId::Roofline,
+        name: "roofline",
+        entry: "roofline",
+        parts: &[file!("roofline.wgsl")],
+        constants: &["WORKGROUP_SIZE"],
+        params_name: "RooflineParams",
+        params: RooflineParams::FIELDS,
+        params_size: size_of::<RooflineParams>(),
         bindings: &[read(1, "x"), write(2, "y")],
         overrides: &[],
     },
