@@ -38,6 +38,14 @@ pub struct Reading<'a> {
     pub counted: bool,
 }
 
+/// Writes a file, or leaves what stands in its place: nobody sees half of it.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) where it cannot be written.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    temporary::Temporary::write(path, bytes).and_then(temporary::Temporary::publish).map_err(|error| Error::io(path, "write", error))
+}
+
 /// Reads a model file of any format that this crate knows, its folder put into `reading`.
 pub(crate) fn open(path: &Path, reading: Reading<'_>) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;

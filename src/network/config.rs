@@ -1,7 +1,7 @@
 //! What an LSTM is: its sizes, its variant, and every shape that follows from them.
 
 use crate::error::{Error, Result};
-use crate::network::CellActivations;
+use crate::network::{CellActivations, Precision};
 
 /// The gates of a cell, in the order in which they are stored everywhere inside this crate (PyTorch's order).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +181,17 @@ impl LstmConfig {
             2 * GATES as u64 * hidden * (self.layer_input_size(layer) as u64 + out) + self.proj_size.map_or(0, |proj| 2 * proj as u64 * hidden)
         };
         (0..self.num_layers).map(per_cell).sum::<u64>() * self.num_directions() as u64
+    }
+
+    /// Bytes that a call of `batch` rows and `seq_len` steps moves, with weights stored as `precision` says, if every step reads its recurrent weights
+    /// (`weight_hh`, `weight_hr`) and everything else, the other weights, `x` and `y` in float32, moves once: what an LSTM asks of a memory that
+    /// nothing stands before.
+    pub fn streamed_bytes(&self, batch: usize, seq_len: usize, precision: Precision) -> u64 {
+        let (hidden, out) = (self.hidden_size as u64, self.out_size() as u64);
+        let recurrent = self.num_cells() as u64 * (GATES as u64 * hidden * out + self.proj_size.map_or(0, |proj| proj as u64 * hidden));
+        let weights = self.num_parameters() as u64 + (seq_len as u64).saturating_sub(1).saturating_mul(recurrent);
+        let numbers = (batch as u64).saturating_mul(seq_len as u64).saturating_mul((self.input_size + self.y_size()) as u64);
+        weights.saturating_mul(precision.weight_bytes() as u64).saturating_add(numbers.saturating_mul(size_of::<f32>() as u64))
     }
 
     /// Checks that the sizes and options make an LSTM.

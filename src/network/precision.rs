@@ -65,7 +65,7 @@ impl Precision {
     }
 
     /// Bytes of a stored weight.
-    pub(crate) fn weight_bytes(self) -> usize {
+    pub fn weight_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
