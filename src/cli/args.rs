@@ -69,6 +69,26 @@ impl DeviceArgs {
         Ok(Engine::new(self.request())?)
     }
 
+    /// Opens what `bench` times side by side: what is named alone, else the GPU that there is, if there is one, and the CPU.
+    pub(super) fn open_sides(&self) -> Result<Vec<Engine>> {
+        let DeviceRequest { choice, adapter, backend, .. } = self.request();
+        if choice != DeviceChoice::Auto || adapter.is_some() || backend.is_some() {
+            return Ok(vec![self.open()?]);
+        }
+        let mut engines = vec![Engine::new(DeviceChoice::Cpu)?];
+        match Engine::new(DeviceRequest { choice: DeviceChoice::Gpu, ..self.request() }) {
+            Ok(gpu) => engines.push(gpu),
+            Err(error) => output::say(&format!("note: no GPU is timed: {}", cellgate::one_line(&error.to_string()))),
+        }
+        Ok(engines)
+    }
+
+    /// The one graphics API to use, if one is named, and whether software adapters are allowed.
+    pub(super) fn every(&self) -> (Option<GraphicsBackend>, bool) {
+        let DeviceRequest { backend, allow_software, .. } = self.request();
+        (backend, allow_software)
+    }
+
     /// Opens the device and says on stderr which one it is and why.
     pub(super) fn open_and_say(&self) -> Result<Engine> {
         let engine = self.open()?;
@@ -77,12 +97,31 @@ impl DeviceArgs {
     }
 }
 
-/// The model file, and what a safetensors file without metadata does not say.
+/// The model file, and how to read it.
 #[derive(Debug, clap::Args)]
 pub(super) struct ModelArgs {
     /// Model file: safetensors with the key names of a PyTorch module, or ONNX
     #[arg(value_name = "MODEL")]
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+impl ModelArgs {
+    /// Reads the model; its notes go to stderr.
+    pub(super) fn open(&self) -> Result<Network> {
+        self.reading.open(&self.path)
+    }
+
+    /// Reads the model; with its parts on the CPU `counted`, if that is wanted.
+    pub(super) fn read(&self, counted: bool) -> Result<Network> {
+        self.reading.read(&self.path, counted)
+    }
+}
+
+/// What a safetensors file without metadata does not say.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReadingArgs {
     /// Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`
     #[arg(long, value_name = "JSON", help_heading = "Model", long_help = CONFIG_HELP)]
     config: Option<String>,
@@ -103,23 +142,23 @@ const NETWORK_HELP: &str = r#"The stages of the network, for a safetensors file 
 const CONFIG_HELP: &str = r#"Arguments of torch.nn.LSTM, for a safetensors file whose metadata has no key `lstm`, as JSON:
 '{"input_size": 16, "hidden_size": 32, "num_layers": 2, "bidirectional": true}'"#;
 
-impl ModelArgs {
-    /// Reads the model; its notes go to stderr.
-    pub(super) fn open(&self) -> Result<Network> {
-        let network = self.read(false)?;
+impl ReadingArgs {
+    /// Reads the model at `path`; its notes go to stderr.
+    pub(super) fn open(&self, path: &Path) -> Result<Network> {
+        let network = self.read(path, false)?;
         for note in network.notes() {
             output::say(&format!("note: {note}"));
         }
         Ok(network)
     }
 
-    /// Reads the model; with its parts on the CPU `counted`, if that is wanted. The file is opened once: it may be a pipe.
-    pub(super) fn read(&self, counted: bool) -> Result<Network> {
-        let path = self.path.display();
+    /// Reads the model at `path`; with its parts on the CPU `counted`, if that is wanted. The file is opened once: it may be a pipe.
+    fn read(&self, path: &Path, counted: bool) -> Result<Network> {
+        let (file, path) = (path, path.display());
         let config = self.config.as_deref().map(cellgate::formats::parse_config).transpose().map_err(|error| format!("--config: {error}"))?;
-        let bytes = fs::read(&self.path).map_err(|error| format!("{path}: cannot read: {error}"))?;
+        let bytes = fs::read(file).map_err(|error| format!("{path}: cannot read: {error}"))?;
         // the folder of a bare name is the current one
-        let folder = self.path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let folder = file.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
         let reading = Reading { folder, prefix: self.prefix.as_deref(), network: self.network.as_deref(), counted, ..Reading::default() };
         if let Some((config, batch_first)) = config {
             let reading = Reading { config: Some((&config, batch_first || self.batch_first)), ..reading };
@@ -147,16 +186,25 @@ pub(super) struct SessionArgs {
     /// How weights are stored on the device
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    #[command(flatten)]
+    schedule: ScheduleArgs,
+}
+
+/// `--schedule`, `--tune`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Computation")]
+pub(super) struct ScheduleArgs {
     /// The only schedule that a GPU may use; a model that it does not suit is refused
     #[arg(long, value_enum)]
     schedule: Option<ScheduleArg>,
     /// Measure, some seconds long, what is the fastest on a GPU, and keep a record of it. Only `explain` measures where there is a record
     #[arg(long)]
-    pub(super) tune: bool,
+    tune: bool,
 }
 
+/// How weights are stored.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum PrecisionArg {
+pub(super) enum PrecisionArg {
     F32,
     /// about 1e-3 off
     F16,
@@ -174,28 +222,46 @@ enum ScheduleArg {
     Resident,
 }
 
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::F16 => Self::F16,
+            PrecisionArg::Int8 => Self::Int8,
+        }
+    }
+}
+
 impl SessionArgs {
     pub(super) fn precision(&self) -> Precision {
-        match self.precision {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::F16 => Precision::F16,
-            PrecisionArg::Int8 => Precision::Int8,
-        }
+        self.precision.into()
+    }
+
+    /// Whether to measure.
+    pub(super) fn tune(&self) -> bool {
+        self.schedule.tune
     }
 
     /// For a session on the device.
     pub(super) fn options(&self) -> Options {
+        self.schedule.options(self.precision())
+    }
+
+    /// For the reference, which has the weights as they are stored on the device.
+    pub(super) fn reference_options(&self) -> Options {
+        Options { precision: self.precision(), ..Options::default() }
+    }
+}
+
+impl ScheduleArgs {
+    /// For a session on a GPU, or on a GPU and the CPU.
+    pub(super) fn options(&self, precision: Precision) -> Options {
         let schedule = self.schedule.map(|schedule| match schedule {
             ScheduleArg::PerStep => ScheduleName::PerStep,
             ScheduleArg::Wavefront => ScheduleName::Wavefront,
             ScheduleArg::Resident => ScheduleName::Resident,
         });
         let tuning = if self.tune { Tuning::AtFirstUse } else { Tuning::Recorded };
-        Options { schedule, tuning, ..self.reference_options() }
-    }
-
-    /// For the reference, which has the weights as they are stored on the device.
-    pub(super) fn reference_options(&self) -> Options {
-        Options { precision: self.precision(), ..Options::default() }
+        Options { precision, schedule, tuning, ..Options::default() }
     }
 }

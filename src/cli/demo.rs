@@ -12,9 +12,9 @@ use ndarray::{Array2, ArrayView1, Axis, s};
 use serde::Serialize;
 
 use super::args::{DeviceArgs, SessionArgs};
+use super::judge::TOLERANCE;
 use super::output::{self, DeviceFields, ScheduleFields};
 use super::random::Random;
-use super::verify::TOLERANCE;
 use super::{Result, Verdict};
 
 /// Let the bundled model write text on the best device there is

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let network = args.model.open()?;
     let engine = args.device.open_and_say()?;
     let mut session = engine.session(&network, args.session.options())?;
-    let tuning = if args.session.tune { Some(tune(args, &mut session)?) } else { None };
+    let tuning = if args.session.tune() { Some(tune(args, &mut session)?) } else { None };
     output::say_notes(session.notes());
     let explanation = session.explain(args.batch, args.seq_len)?;
     let Explanation { selection, batch, seq_len, lstms } = &explanation;

@@ -3,11 +3,13 @@
 //! Exit codes: 0 all is well, 1 a check failed, 2 an error, of which stderr says in one line what it was.
 
 mod args;
+mod bench;
 mod convert;
 mod demo;
 mod devices;
 mod explain;
 mod inspect;
+mod judge;
 mod output;
 mod random;
 mod run;
@@ -48,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   cellgate run model.safetensors --input x.npy --out results
   cellgate verify model.onnx --device gpu
   cellgate convert model.onnx model.safetensors
+  cellgate bench model.onnx --batch 1-256*4 --report report.html
   cellgate demo";
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +61,7 @@ enum Command {
     Verify(verify::Args),
     Explain(explain::Args),
     Convert(convert::Args),
+    Bench(bench::Args),
     Demo(demo::Args),
 }
 
@@ -78,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
     };
     match verdict {

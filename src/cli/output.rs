@@ -1,6 +1,9 @@
 //! What commands say: data on stdout, talk and progress on stderr.
 
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) use cellgate::measure::seconds_for_people as seconds;
@@ -24,7 +27,7 @@ pub(super) fn stream(text: &str) -> Result<()> {
 
 /// A reader that has gone stays an [`io::Error`], so that it can be told from what is wrong.
 fn stdout_error(error: io::Error) -> Box<dyn std::error::Error> {
-    if error.kind() == io::ErrorKind::BrokenPipe { error.into() } else { format!("stdout: cannot write: {error}").into() }
+    if error.kind() == ErrorKind::BrokenPipe { error.into() } else { format!("stdout: cannot write: {error}").into() }
 }
 
 /// Writes a JSON document to stdout. Numbers that JSON does not have, NaN and infinity, become `null`.
@@ -35,6 +38,35 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
 /// Writes a line of talk to stderr; a stderr that is closed is not worth an error.
 pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Finds out before the run whether `file` could be written after it; leaves nothing behind. Only folders on the way to `made` may be missing:
+/// they are made after the run.
+pub(super) fn check_writable(file: &Path, made: Option<&Path>) -> Result<()> {
+    let refused = |why: &dyn std::fmt::Display| Err(format!("{}: cannot write: {why}", file.display()).into());
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => return refused(&"it is a folder"),
+        // a pipe or a device takes what comes
+        Ok(found) if !found.is_file() => return Ok(()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return refused(&error),
+        _ => {}
+    }
+    let here = |path| if path == Path::new("") { Path::new(".") } else { path };
+    let parent = file.parent().unwrap_or(Path::new(""));
+    if !made.is_some_and(|made| made.starts_with(parent)) && !here(parent).exists() {
+        return refused(&format!("there is no folder {}", parent.display()));
+    }
+    // A link that leads nowhere is there, and no folder can be made in its place.
+    let Some(existing) = parent.ancestors().map(here).find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) else {
+        return refused(&"no folder above it exists");
+    };
+    let mut probe = OsString::from(".cellgate-");
+    probe.push(std::process::id().to_string());
+    let probe = existing.join(probe);
+    match OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe)) {
+        Ok(()) => Ok(()),
+        Err(error) => refused(&error),
+    }
 }
 
 /// A device in a JSON document, under the names that `bench` has.
@@ -115,6 +147,12 @@ pub(super) fn progress_bar(len: usize) -> ProgressBar {
     ProgressBar::new(len as u64).with_style(ProgressStyle::default_bar())
 }
 
+/// A bar on stderr for work of an expected length, with the time that is left; nothing where stderr is no terminal.
+pub(super) fn timed_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:24} {percent:>3} %, {eta} left  {wide_msg}").expect("the template is well formed");
+    ProgressBar::new(0).with_style(style)
+}
+
 /// A duration in milliseconds.
 pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
@@ -141,11 +179,11 @@ fn scaled(value: u64, step: f64, units: &[&str]) -> String {
 }
 
 /// Rows as columns of equal width.
-pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], indent: &str) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+pub(super) fn table(rows: &[impl AsRef<[String]>], indent: &str) -> String {
+    let width = |column: usize| rows.iter().map(|row| row.as_ref()[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows.first().map_or(0, |row| row.as_ref().len())).map(width).collect();
     let lines = rows.iter().map(|row| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row.as_ref().iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         format!("{indent}{}", cells.join("  ")).trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -1,8 +1,6 @@
 //! `cellgate run`: a model, input files, output files.
 
-use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::ErrorKind;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
@@ -75,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<Verdict> {
     let network = args.model.open()?;
     let targets = targets(args, &network)?;
     for target in &targets {
-        check_writable(&target.file, args.out.as_deref())?;
+        output::check_writable(&target.file, args.out.as_deref())?;
     }
     let inputs = HostInputs::read(&network, &args.inputs.inputs)?;
     let engine = args.device.open_and_say()?;
@@ -148,35 +146,6 @@ fn place(file: &Path) -> PathBuf {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let known = absolute.ancestors().find_map(|ancestor| Some((fs::canonicalize(ancestor).ok()?, absolute.strip_prefix(ancestor).ok()?)));
     known.map_or_else(|| absolute.clone(), |(ancestor, rest)| ancestor.join(rest))
-}
-
-/// Finds out before the run whether `file` could be written after it; leaves nothing behind. Only folders on the way to `made` may be missing:
-/// they are made after the run.
-fn check_writable(file: &Path, made: Option<&Path>) -> Result<()> {
-    let refused = |why: &dyn std::fmt::Display| Err(format!("{}: cannot write: {why}", file.display()).into());
-    match fs::metadata(file) {
-        Ok(found) if found.is_dir() => return refused(&"it is a folder"),
-        // a pipe or a device takes what comes
-        Ok(found) if !found.is_file() => return Ok(()),
-        Err(error) if error.kind() != ErrorKind::NotFound => return refused(&error),
-        _ => {}
-    }
-    let here = |path| if path == Path::new("") { Path::new(".") } else { path };
-    let parent = file.parent().unwrap_or(Path::new(""));
-    if !made.is_some_and(|made| made.starts_with(parent)) && !here(parent).exists() {
-        return refused(&format!("there is no folder {}", parent.display()));
-    }
-    // A link that leads nowhere is there, and no folder can be made in its place.
-    let Some(existing) = parent.ancestors().map(here).find(|ancestor| fs::symlink_metadata(ancestor).is_ok()) else {
-        return refused(&"no folder above it exists");
-    };
-    let mut probe = OsString::from(".cellgate-");
-    probe.push(std::process::id().to_string());
-    let probe = existing.join(probe);
-    match OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe)) {
-        Ok(()) => Ok(()),
-        Err(error) => refused(&error),
-    }
 }
 
 /// Writes the outputs: all of them or none.

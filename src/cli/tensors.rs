@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cellgate::formats::npy;
 use cellgate::{AxisSize, ElementType, Inputs, Network, Port, Tensor};
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use super::random::Random;
 use super::{Result, output};
@@ -81,6 +81,18 @@ impl HostInputs {
             Ok((port.name.clone(), tensor))
         };
         network.inputs().iter().filter(|port| !port.optional).map(make).collect::<Result<_>>().map(Self)
+    }
+
+    /// One input that is at hand.
+    pub(super) fn one(name: &str, tensor: Tensor) -> Self {
+        Self(vec![(name.to_owned(), tensor)])
+    }
+
+    /// The first `rows` rows of a batch, of tensors whose axis 1 they are.
+    pub(super) fn rows(&self, rows: usize) -> Self {
+        let first = |array: &ArrayD<f32>| array.slice_axis(Axis(1), Slice::from(..rows)).to_owned();
+        let cut = |tensor: &Tensor| tensor.as_f32().map_or_else(|| tensor.clone(), |array| first(array).into());
+        Self(self.0.iter().map(|(name, tensor)| (name.clone(), cut(tensor))).collect())
     }
 
     /// The tensors as a session takes them.

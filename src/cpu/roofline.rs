@@ -20,7 +20,7 @@ const ROUNDS: usize = 1 << 20;
 const COPY_BYTES: usize = 128 << 20;
 
 /// Each is measured so often, and the best counts: what disturbs a thread makes it slower.
-const SAMPLES: usize = 7;
+const SAMPLES: usize = 15;
 
 /// Measures what this processor does at most: multiplications and additions in float32 on its vectors, and copies in memory.
 pub(crate) fn peak() -> Peak {

@@ -32,7 +32,7 @@ const CHECKED_ROUNDS: u32 = 8;
 const MIN_SECONDS: f64 = 0.02;
 
 /// Each is measured so often, and the best counts: what disturbs a device makes it slower.
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 10;
 
 impl GpuDevice {
     /// Measures what the device does at most. `twin` is the reference's, which some results are compared with before.

@@ -2,6 +2,7 @@
 //!
 //! Everything here runs on the CPU and the reference; what needs a GPU stands elsewhere.
 
+mod bench;
 mod convert;
 mod onnx;
 mod refused;

@@ -13,7 +13,7 @@ fn help_and_version_go_to_stdout() {
     let folder = Folder::new();
     assert_eq!(folder.succeeds(&["--version"]), format!("cellgate {}\n", env!("CARGO_PKG_VERSION")));
     let help = folder.succeeds(&["--help"]);
-    for command in ["devices", "inspect", "run", "verify", "explain", "convert", "demo"] {
+    for command in ["devices", "inspect", "run", "verify", "explain", "convert", "bench", "demo"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in: {help}");
         assert!(folder.succeeds(&[command, "--help"]).contains("--json"));
     }

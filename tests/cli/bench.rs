@@ -1,0 +1,127 @@
+//! `cellgate bench`: rows, files, pages.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::Folder;
+
+/// A quick run on the CPU: two batches, two sizes.
+const QUICK: &[&str] = &["bench", "--device", "cpu", "--batch", "1-3*3", "--hidden", "4,8", "--seq-len", "5", "--repeat", "3", "--warm-up", "0"];
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [QUICK, more].concat()
+}
+
+#[test]
+fn every_combination_is_a_row_that_is_verified() {
+    let folder = Folder::new();
+    let rows = rows(&folder.succeeds(&with(&["--json", "-", "--precision", "f32,int8"])));
+    let sizes: Vec<[u64; 3]> = rows.iter().map(|row| ["hidden_size", "batch", "input_size"].map(|name| row[name].as_u64().unwrap())).collect();
+    let expected: Vec<[u64; 3]> = [4, 8].iter().flat_map(|&hidden| [1, 1, 3, 3].map(|batch| [hidden, batch, hidden])).collect();
+    assert_eq!(sizes, expected);
+    for (number, row) in rows.iter().enumerate() {
+        let name = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!((name("device").as_str(), name("precision").as_str()), ("cpu", ["f32", "int8"][number % 2]), "{row}");
+        assert!(name("adapter").starts_with("CPU, ") && !name("driver").is_empty() && !name("schedule").is_empty() && !name("why").is_empty());
+        assert_eq!((&row["backend"], &row["model"], &row["failure"], &row["verified"]), (&Value::Null, &Value::Null, &Value::Null, &true.into()));
+        assert_eq!(
+            (&row["n"], &row["layers"], &row["directions"], &row["seq_len"], &row["ratio_to_cpu"]),
+            (&3.into(), &1.into(), &1.into(), &5.into(), &1.0.into())
+        );
+        let number = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name} in {row}"));
+        for positive in ["median_ms", "min_ms", "p95_ms", "us_per_step", "gflops", "peak_gflops", "peak_gb_per_s", "peak_share", "bandwidth_share"] {
+            assert!(number(positive) > 0.0, "{positive} in {row}");
+        }
+        assert!(
+            number("mad_ms") >= 0.0
+                && number("max_abs_err") < 1e-5
+                && number("min_ms") <= number("median_ms")
+                && number("median_ms") <= number("p95_ms")
+        );
+        assert!((number("us_per_step") / (number("median_ms") * 200.0) - 1.0).abs() < 1e-9);
+        let hidden = number("hidden_size");
+        assert_eq!(number("flops"), 2.0 * 4.0 * hidden * 2.0 * hidden * number("batch") * 5.0);
+    }
+}
+
+#[test]
+fn models_are_timed_as_they_are() {
+    let folder = Folder::new();
+    let run = ["bench", "model.safetensors", "--device", "cpu", "--batch", "2,4", "--seq-len", "6", "--repeat", "2", "--json", "rows.jsonl"];
+    let table = folder.succeeds(&run);
+    assert!(table.contains("model model.safetensors") && table.contains("batch") && table.contains("median ms"), "{table}");
+    let rows = rows(&fs::read_to_string(folder.path("rows.jsonl")).unwrap());
+    assert_eq!(rows.iter().map(|row| row["batch"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 4]);
+    assert!(
+        rows.iter().all(|row| row["model"] == "model.safetensors" && row["verified"] == true && row["hidden_size"] == 4 && row["input_size"] == 3)
+    );
+}
+
+#[test]
+fn records_become_tables_and_pages() {
+    let folder = Folder::new();
+    folder.succeeds(&with(&["--json", "rows.jsonl", "--csv", "rows.csv", "--report", "page.html"]));
+    let csv = fs::read_to_string(folder.path("rows.csv")).unwrap();
+    let (names, first) = (csv.lines().next().unwrap(), csv.lines().nth(1).unwrap());
+    assert_eq!(csv.lines().count(), 5);
+    let row = rows(&fs::read_to_string(folder.path("rows.jsonl")).unwrap()).remove(0);
+    assert!(names.split(',').all(|name| row.get(name).is_some()) && first.contains("cpu"), "{names}\n{first}");
+    let page = fs::read_to_string(folder.path("page.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("<svg") && page.contains("prefers-color-scheme"), "{page}");
+    // nothing that a browser would fetch
+    assert!(!page.contains("http") && !page.contains("<script") && !page.contains("url(") && page.len() < 2 << 20, "{} bytes", page.len());
+    // the same from the record, without measuring
+    let table = folder.succeeds(&["bench", "--from", "rows.jsonl", "--report", "again.html"]);
+    assert_eq!(fs::read_to_string(folder.path("again.html")).unwrap(), page);
+    folder.put("page.md", b"# Page\n<!-- BEGIN bench -->\nold\n<!-- END bench -->\nend\n");
+    folder.succeeds(&["bench", "--from", "rows.jsonl", "--splice", "page.md"]);
+    let spliced = fs::read_to_string(folder.path("page.md")).unwrap();
+    assert!(spliced.starts_with("# Page\n<!-- BEGIN bench -->\n") && spliced.ends_with("\n<!-- END bench -->\nend\n") && !spliced.contains("old"));
+    assert_eq!(spliced.lines().filter(|line| line.starts_with("| ")).count(), table.lines().count() - 1, "{spliced}");
+    assert!(folder.succeeds(&["bench", "--from", "rows.jsonl", "--from", "rows.jsonl"]).lines().count() > table.lines().count());
+}
+
+#[test]
+fn a_device_and_what_it_cannot_do_are_told() {
+    let folder = Folder::new();
+    let all = rows(&folder.succeeds(&["bench", "--devices", "all", "--batch", "1", "--hidden", "4", "--repeat", "1", "--json", "-"]));
+    assert_eq!(all[0]["device"], "cpu", "the CPU comes first");
+    let reference = rows(&folder.succeeds(&["bench", "--device", "reference", "--batch", "1", "--hidden", "4", "--repeat", "1", "--json", "-"]));
+    assert_eq!((&reference[0]["device"], &reference[0]["peak_gflops"], &reference[0]["n"]), (&"reference".into(), &Value::Null, &1.into()));
+}
+
+#[test]
+fn what_is_refused() {
+    let folder = Folder::new();
+    folder.put("text.jsonl", b"no row\n");
+    folder.put("empty.jsonl", b"\n");
+    folder.put("bare.md", b"# no markers\n");
+    for (more, words) in [
+        (&["--batch", "0"][..], &["--batch", "expected a number from 1"][..]),
+        (&["--batch", "4-1"], &["--batch", "4-1"]),
+        (&["--hidden", "1-99999"], &["--hidden", "at most 1000"]),
+        (&["--directions", "3"], &["--directions", "1 or 2", "3"]),
+        (&["--repeat", "0"], &["--repeat"]),
+        (&["--duration", "0"], &["--duration", "above 0"]),
+        (&["--devices", "some"], &["--devices", "all"]),
+        (&["--hidden", "1000000", "--input-size", "4"], &["hidden_size", "1000000"]),
+        (&["--json", "missing/rows.jsonl"], &["missing/rows.jsonl", "cannot write"]),
+        (&["--report", "missing/page.html"], &["missing/page.html", "cannot write"]),
+        (&["--splice", "bare.md"], &["bare.md", "BEGIN bench"]),
+        (&["--from", "text.jsonl"], &["text.jsonl", "line 1"]),
+        (&["--from", "empty.jsonl"], &["empty.jsonl", "found none"]),
+        (&["--from", "missing.jsonl"], &["missing.jsonl", "cannot read"]),
+        (&["--from", "text.jsonl", "--batch", "1"], &["--from", "--batch"]),
+        (&["model.safetensors", "--hidden", "4"], &["--hidden"]),
+        (&["missing.onnx"], &["missing.onnx", "cannot read"]),
+        (&["--device", "cpu", "--schedule", "resident", "--batch", "1", "--devices", "all"], &["--devices"]),
+    ] {
+        folder.fails(&[&["bench"], more].concat(), words);
+    }
+    assert!(!folder.path("rows.jsonl").exists());
+}
