@@ -1,6 +1,6 @@
 //! What storing weights in fewer bits does to results: measured with exact arithmetic, and held to the bound that `verify` states.
 //!
-//! `cargo test --test precision -- --nocapture` prints the table of README.md.
+//! `cargo test --test precision -- --nocapture` prints the table of benches/README.md.
 
 mod common;
 

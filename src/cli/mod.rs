@@ -61,7 +61,8 @@ enum Command {
     Verify(verify::Args),
     Explain(explain::Args),
     Convert(convert::Args),
-    Bench(bench::Args),
+    // by far the largest
+    Bench(Box<bench::Args>),
     Demo(demo::Args),
 }
 

@@ -28,26 +28,36 @@ impl FromStr for Sizes {
     }
 }
 
+/// How a range goes on.
+#[derive(Clone, Copy)]
+enum Step {
+    Plus(usize),
+    Times(usize),
+}
+
 /// The sizes of one part of a list; lazily, as there may be too many.
-fn range(text: &str) -> Result<Box<dyn Iterator<Item = usize>>, String> {
-    let Some((first, rest)) = text.split_once('-') else { return Ok(Box::new(std::iter::once(size(text)?))) };
-    let first = size(first)?;
-    let (last, next): (&str, Box<dyn Fn(usize) -> Option<usize>>) = if let Some((last, factor)) = rest.split_once('*') {
-        let factor = size(factor)?;
-        if factor < 2 {
-            return Err(format!("`{text}`: expected a factor of at least 2, found {factor}"));
-        }
-        (last, Box::new(move |size: usize| size.checked_mul(factor)))
-    } else {
-        let (last, step) = rest.split_once('+').unwrap_or((rest, "1"));
-        let step = size(step)?;
-        (last, Box::new(move |size: usize| size.checked_add(step)))
+fn range(text: &str) -> Result<impl Iterator<Item = usize>, String> {
+    let (first, rest) = text.split_once('-').unwrap_or((text, text));
+    let (last, step) = match (rest.split_once('*'), rest.split_once('+')) {
+        (Some((last, factor)), _) => (last, Step::Times(size(factor)?)),
+        (None, Some((last, step))) => (last, Step::Plus(size(step)?)),
+        (None, None) => (rest, Step::Plus(1)),
     };
-    let last = size(last)?;
+    let (first, last) = (size(first)?, size(last)?);
     if last < first {
         return Err(format!("`{text}`: expected a range that ends at {first} or above, found {last}"));
     }
-    Ok(Box::new(std::iter::successors(Some(first), move |&size| next(size).filter(|next| *next <= last))))
+    if let Step::Times(1) = step {
+        return Err(format!("`{text}`: expected a factor of at least 2, found 1"));
+    }
+    let next = move |size: &usize| {
+        let next = match step {
+            Step::Plus(step) => size.checked_add(step),
+            Step::Times(factor) => size.checked_mul(factor),
+        };
+        next.filter(|next| *next <= last)
+    };
+    Ok(std::iter::successors(Some(first), next))
 }
 
 fn size(text: &str) -> Result<usize, String> {

@@ -54,7 +54,8 @@ fn map(rows: &[&Row]) -> Markup {
                     text x=(across(place) + CELL_WIDTH / 2.0) y=(down(hidden.len()) + 16.0) text-anchor="middle" { (batch) }
                 }
                 text x=(f64::midpoint(LEFT, width)) y=(height - 5.0) text-anchor="middle" { "batch" }
-                text transform={ "translate(12 " (down(hidden.len()) / 2.0) ") rotate(-90)" } text-anchor="middle" { "hidden size" }
+                // where the two rows of numbers meet
+                text x=(LEFT - 8.0) y=(down(hidden.len()) + 16.0) text-anchor="end" { "hidden" }
                 @for row in rows {
                     @if let (Some(ratio), Some(column), Some(line)) = (row.ratio_to_cpu, place(&batches, row.batch), place(&hidden, row.hidden_size)) {
                         (cell(row, ratio, across(column), down(hidden.len() - 1 - line)))
@@ -83,7 +84,7 @@ fn cell(row: &Row, ratio: f64, x: f64, y: f64) -> Markup {
 }
 
 /// `12x` for a GPU that is faster, `1/12` for one that is slower.
-fn times(ratio: f64) -> String {
+pub(super) fn times(ratio: f64) -> String {
     let digits = |ratio: f64| if ratio < 9.95 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
     if ratio >= 1.0 { format!("{}\u{d7}", digits(ratio)) } else { format!("1/{}", digits(1.0 / ratio)) }
 }
@@ -94,6 +95,6 @@ mod tests {
 
     #[test]
     fn ratios_say_who_is_faster() {
-        assert_eq!([0.05, 0.5, 1.0, 3.14, 250.0].map(times), ["1/20", "1/2.0", "1.0\u{d7}", "3.1\u{d7}", "250\u{d7}"]);
+        assert_eq!([0.05, 0.5, 1.0, 3.24, 250.0].map(times), ["1/20", "1/2.0", "1.0\u{d7}", "3.2\u{d7}", "250\u{d7}"]);
     }
 }

@@ -118,7 +118,7 @@ fn tiles(rows: &[Row]) -> Markup {
                 }
                 @if let Some((ratio, row)) = best(&name, |row| row.ratio_to_cpu.filter(|_| row.backend.is_some())) {
                     div.tile {
-                        b { (table::digits(Some(ratio))) "\u{d7} the CPU" }
+                        b { (crossover::times(ratio)) @if ratio < 1.0 { " of" } " the CPU" }
                         span { (name) ", at most: with " (table::describe(row)) }
                     }
                 }

@@ -49,7 +49,7 @@ impl Series {
 }
 
 /// Rows that have the model and what `key` says in common, for every such group in which `x` has several values.
-fn groups<'a>(rows: &'a [Row], x: fn(&Row) -> usize, key: fn(&Row) -> Vec<usize>) -> Vec<Vec<&'a Row>> {
+fn groups(rows: &[Row], x: fn(&Row) -> usize, key: fn(&Row) -> Vec<usize>) -> Vec<Vec<&Row>> {
     let mut groups: BTreeMap<(Option<&str>, Vec<usize>), Vec<&Row>> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.median_ms.is_some()) {
         groups.entry((row.model.as_deref(), key(row))).or_default().push(row);
