@@ -125,3 +125,15 @@ fn what_is_refused() {
     }
     assert!(!folder.path("rows.jsonl").exists());
 }
+/// The table of the README is what the command beside it makes of the record there.
+#[test]
+fn the_readmes_table_is_that_of_its_record() {
+    let folder = Folder::new();
+    let readme = include_str!("../../README.md");
+    folder.put("README.md", readme.as_bytes());
+    let marker = readme.lines().find(|line| line.starts_with("<!-- BEGIN bench")).expect("the README has a table of measurements");
+    let record = marker.split_whitespace().find(|word| word.ends_with(".jsonl")).expect("the marker names the record");
+    let record = format!("{}/{record}", env!("CARGO_MANIFEST_DIR"));
+    folder.succeeds(&["bench", "--from", &record, "--splice", "README.md"]);
+    assert_eq!(fs::read_to_string(folder.path("README.md")).unwrap(), readme);
+}
