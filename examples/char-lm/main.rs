@@ -6,6 +6,7 @@
 //! `README.md` says more, `train.py` where the model is from.
 
 mod alphabet;
+#[path = "../shared/device.rs"]
 mod device;
 mod evaluate;
 mod prompts;

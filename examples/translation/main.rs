@@ -6,6 +6,8 @@
 //! cargo run --release --example translation -- --evaluate          # the test set, beside PyTorch's figures
 //! ```
 
+#[path = "../shared/device.rs"]
+mod device;
 mod evaluate;
 mod translator;
 mod vocabulary;
@@ -17,9 +19,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use cellgate::{DeviceChoice, DeviceRequest, Engine, Options};
-use clap::{Parser, ValueEnum};
+use cellgate::Options;
+use clap::Parser;
 
+use crate::device::{DeviceArgs, say_schedules};
 use crate::evaluate::{Pair, Score};
 use crate::translator::Translator;
 
@@ -43,23 +46,8 @@ struct Args {
     /// The folder of the models, and of the test set
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/translation"))]
     models: PathBuf,
-    /// What to run on
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    device: Device,
-    /// Part of the name or PCI address of the GPU adapter to use
-    #[arg(long, value_name = "SUBSTRING")]
-    adapter: Option<String>,
-    /// Let a software adapter stand in for a GPU
-    #[arg(long)]
-    allow_software: bool,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Device {
-    Auto,
-    Gpu,
-    Cpu,
-    Reference,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn main() -> ExitCode {
@@ -75,19 +63,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let choice = match args.device {
-        Device::Auto => DeviceChoice::Auto,
-        Device::Gpu => DeviceChoice::Gpu,
-        Device::Cpu => DeviceChoice::Cpu,
-        Device::Reference => DeviceChoice::Reference,
-    };
-    let request = DeviceRequest { choice, adapter: args.adapter.clone(), allow_software: args.allow_software, ..DeviceRequest::default() };
-    let engine = Engine::new(request)?;
+    let engine = args.device.open_and_say()?;
     let mut translator = Translator::open(&args.models, &engine, &Options::default())?;
     if args.words {
         return print(translator.words());
     }
-    eprintln!("device: {}", engine.describe());
     if args.evaluate {
         evaluate(args, &mut translator)?;
     } else {
@@ -96,10 +76,8 @@ fn run(args: &Args) -> Result<()> {
         print(translator.translate(&texts, args.batch.get())?)?;
     }
     for (name, session) in translator.sessions() {
-        session.network().notes().iter().chain(session.notes()).for_each(|note| eprintln!("note: {name}: {note}"));
-        for used in session.schedules() {
-            eprintln!("schedule: {name}, {} rows: {} ({})", used.rows, used.schedule, used.why);
-        }
+        session.network().notes().iter().for_each(|note| eprintln!("note: {name}: {note}"));
+        say_schedules(session);
     }
     Ok(())
 }

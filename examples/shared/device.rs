@@ -1,10 +1,8 @@
-//! `--device`, `--adapter`, `--allow-software`, and what is said of what ran.
+//! What the examples share: `--device`, `--adapter`, `--allow-software`, and what is said of what ran.
 
 use cellgate::{DeviceChoice, DeviceRequest, Engine, Session};
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
-
-use crate::Result;
 
 /// As the commands of `cellgate` have them.
 #[derive(Debug, clap::Args)]
@@ -35,7 +33,7 @@ enum ChoiceArg {
 
 impl DeviceArgs {
     /// Opens the device and says on stderr which one it is and why.
-    pub(crate) fn open_and_say(&self) -> Result<Engine> {
+    pub(crate) fn open_and_say(&self) -> cellgate::Result<Engine> {
         let choice = match self.device {
             ChoiceArg::Auto => DeviceChoice::Auto,
             ChoiceArg::Gpu => DeviceChoice::Gpu,
@@ -55,7 +53,7 @@ pub(crate) fn say_schedules(session: &Session) {
     for used in session.schedules() {
         let side = if used.device == device.kind { &device.name } else { "the CPU" };
         let steps = used.seq_len.map_or_else(String::new, |steps| format!(", {steps} steps"));
-        eprintln!("schedule of {} rows{steps}: {}, on {side} ({})", used.rows, used.schedule, used.why);
+        eprintln!("schedule of `{}`, {} rows{steps}: {}, on {side} ({})", used.node, used.rows, used.schedule, used.why);
     }
     session.notes().iter().for_each(|note| eprintln!("note: {note}"));
 }
