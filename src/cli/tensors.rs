@@ -83,6 +83,19 @@ impl HostInputs {
         network.inputs().iter().filter(|port| !port.optional).map(make).collect::<Result<_>>().map(Self)
     }
 
+    /// Rows and steps of the call, by the names that the model gives to axes; `None` where it names none so.
+    pub(super) fn sizes(&self, network: &Network) -> (Option<usize>, Option<usize>) {
+        let size = |what: Counted| {
+            let of = |(name, tensor): &(String, Tensor)| {
+                let port = network.inputs().iter().find(|port| port.name == *name)?;
+                let place = port.axes.iter().position(|axis| counted(axis) == Some(what))?;
+                tensor.view().shape().get(place).copied()
+            };
+            self.0.iter().find_map(of)
+        };
+        (size(Counted::Batch), size(Counted::Steps))
+    }
+
     /// One input that is at hand.
     pub(super) fn one(name: &str, tensor: Tensor) -> Self {
         Self(vec![(name.to_owned(), tensor)])
@@ -175,6 +188,12 @@ pub(super) struct Sizes {
 enum Counted {
     Batch,
     Steps,
+}
+
+/// Whether calls of the model may differ in their number of rows, and in their number of steps: whether required inputs have axes of such names.
+pub(super) fn open_sizes(network: &Network) -> (bool, bool) {
+    let has = |what: Counted| network.inputs().iter().any(|port| !port.optional && port.axes.iter().any(|axis| counted(axis) == Some(what)));
+    (has(Counted::Batch), has(Counted::Steps))
 }
 
 /// More than this is no check but a strain on the machine.

@@ -48,6 +48,8 @@ pub struct PartRun {
     pub name: String,
     /// what it is
     pub kind: PartKind,
+    /// T and N of a stack's call; `None` for other parts
+    pub seq_len_and_batch: Option<(usize, usize)>,
     /// multiplications and additions of its matrix products and convolutions; of a part on the CPU, where the network counts them
     pub flops: u64,
     /// how long the host was at it; what the device is left to do meanwhile is not in it
@@ -59,7 +61,7 @@ impl<'n> Execution<'_, 'n> {
     pub(super) async fn program(&mut self, program: &'n Program, values: &mut Values<'n>) -> Result<()> {
         for (step, done) in program.steps.iter().zip(&program.done) {
             let started = self.trace.as_ref().map(|_| Instant::now());
-            let flops = if started.is_some() { self.flops(step, values) } else { 0 };
+            let (flops, size) = if started.is_some() { (self.flops(step, values), self.size(step, values)) } else { (0, None) };
             match step {
                 Step::Lstm(number) => self.lstm(*number, values).await?,
                 Step::Dense(number) => self.dense(*number, values).await?,
@@ -69,7 +71,7 @@ impl<'n> Execution<'_, 'n> {
             }
             if let (Some(started), Some(trace)) = (started, &mut self.trace) {
                 let time = started.elapsed();
-                let part = |name: &str, kind, flops| PartRun { name: name.to_owned(), kind, flops, time };
+                let part = |name: &str, kind, flops| PartRun { name: name.to_owned(), kind, seq_len_and_batch: size, flops, time };
                 match step {
                     Step::Lstm(number) => trace.push(part(&self.network.nodes[*number].name, PartKind::Lstm, flops)),
                     Step::Dense(number) => {
@@ -94,6 +96,13 @@ impl<'n> Execution<'_, 'n> {
             }
         }
         Ok(())
+    }
+
+    /// T and N of what a stack reads.
+    fn size(&self, step: &Step, values: &Values<'n>) -> Option<(usize, usize)> {
+        let Step::Lstm(number) = step else { return None };
+        let node = &self.network.nodes[*number];
+        node.layout.seq_len_and_batch(&values.get(node.x.as_str())?.shape())
     }
 
     /// Multiplications and additions of a step on the device, which follow from the shape of what it reads.

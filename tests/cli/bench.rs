@@ -4,10 +4,13 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::Folder;
+use super::{Folder, ROWS, STEPS};
 
 /// A quick run on the CPU: two batches, two sizes.
 const QUICK: &[&str] = &["bench", "--device", "cpu", "--batch", "1-3*3", "--hidden", "4,8", "--seq-len", "5", "--repeat", "3", "--warm-up", "0"];
+
+/// A model of another project whose sizes are fixed: one row and one step of 257 features.
+const FIXED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/networks/models/dtln-1/model.onnx");
 
 fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -60,6 +63,17 @@ fn models_are_timed_as_they_are() {
     assert!(
         rows.iter().all(|row| row["model"] == "model.safetensors" && row["verified"] == true && row["hidden_size"] == 4 && row["input_size"] == 3)
     );
+}
+
+#[test]
+fn a_call_has_the_sizes_that_its_model_or_its_files_have() {
+    let folder = Folder::new();
+    let sizes = |arguments: &[&str]| {
+        let rows = rows(&folder.succeeds(&[&["bench", "--device", "cpu", "--repeat", "1", "--json", "-"], arguments].concat()));
+        rows.iter().map(|row| ["batch", "seq_len"].map(|name| row[name].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&["model.safetensors", "--input", "x.npy"]), [[ROWS as u64, STEPS as u64]]);
+    assert_eq!(sizes(&[FIXED]), [[1, 1]]);
 }
 
 #[test]
@@ -119,6 +133,10 @@ fn what_is_refused() {
         (&["--from", "text.jsonl", "--batch", "1"], &["--from", "--batch"]),
         (&["model.safetensors", "--hidden", "4"], &["--hidden"]),
         (&["missing.onnx"], &["missing.onnx", "cannot read"]),
+        (&["model.safetensors", "--input", "missing.npy"], &["missing.npy"]),
+        (&["--input", "x.npy"], &["MODEL"]),
+        (&["model.safetensors", "--input", "x.npy", "--batch", "1"], &["--input", "--batch"]),
+        (&[FIXED, "--batch", "1"], &["--batch", "says its sizes itself"]),
         (&["--device", "cpu", "--schedule", "resident", "--batch", "1", "--devices", "all"], &["--devices"]),
     ] {
         folder.fails(&[&["bench"], more].concat(), words);

@@ -12,7 +12,7 @@ use super::subject::{Call, Dims, Expected, Subject};
 use super::timing::{Budget, Times, time};
 use super::{Args, sizes};
 use crate::cli::output::{self, Spinner};
-use crate::cli::{Result, judge};
+use crate::cli::{Result, judge, tensors};
 
 /// Operations per second of the reference, for the time that is left.
 const REFERENCE_RATE: f64 = 1e9;
@@ -42,18 +42,16 @@ pub(super) fn measure(args: &Args, record: &mut Record) -> Result<()> {
     if cfg!(debug_assertions) {
         output::say("note: this program was not built for speed (cargo build --release): its times say little");
     }
-    let batches = sizes(args.batch.as_ref(), &[1, 32, 256]);
-    let seq_lens = sizes(args.seq_len.as_ref(), &[100]);
     let mut subjects = subjects(args)?;
+    let calls = calls(args, &subjects)?;
     let devices = devices(args)?;
     let precisions: Vec<Precision> = args.precision.iter().map(|&precision| precision.into()).collect();
-    let calls: Vec<(usize, usize)> = batches.iter().flat_map(|&batch| seq_lens.iter().map(move |&seq_len| (batch, seq_len))).collect();
     let progress = Progress::new(args.budget(), devices.len(), precisions.len());
     subjects.iter().for_each(|subject| calls.iter().for_each(|&(batch, seq_len)| progress.expect(subject, batch, seq_len)));
     for subject in &mut subjects {
         let mut sessions = Sessions::new(args, &devices, subject);
         for &(batch, seq_len) in &calls {
-            let call = subject.call(batch, seq_len)?;
+            let call = if args.inputs.is_empty() { subject.call(batch, seq_len)? } else { subject.given(&args.inputs)? };
             for &precision in &precisions {
                 progress.say(&format!("{}: the reference", describe(subject, batch, seq_len, precision)));
                 let expected = subject.expected(&call, precision)?;
@@ -75,6 +73,26 @@ pub(super) fn measure(args: &Args, record: &mut Record) -> Result<()> {
     }
     progress.bar.finish_and_clear();
     Ok(())
+}
+
+/// Rows and steps of every call. A model may have sizes of its own.
+fn calls(args: &Args, subjects: &[Subject]) -> Result<Vec<(usize, usize)>> {
+    let (mut batches, mut seq_lens) = (sizes(args.batch.as_ref(), &[1, 32, 256]), sizes(args.seq_len.as_ref(), &[100]));
+    if let Some(model) = subjects.iter().find_map(|subject| subject.model.as_ref().map(|_| subject.network())) {
+        let (open_batch, open_seq_len) = tensors::open_sizes(model);
+        for (sizes, given, open, flag) in
+            [(&mut batches, &args.batch, open_batch, "--batch"), (&mut seq_lens, &args.seq_len, open_seq_len, "--seq-len")]
+        {
+            if open && args.inputs.is_empty() {
+                continue;
+            }
+            if given.is_some() {
+                return Err(format!("{flag}: expected a model whose inputs have an axis of such a name, found one that says its sizes itself").into());
+            }
+            *sizes = vec![1];
+        }
+    }
+    Ok(batches.iter().flat_map(|&batch| seq_lens.iter().map(move |&seq_len| (batch, seq_len))).collect())
 }
 
 /// What there is to time.
@@ -173,7 +191,7 @@ fn row(subject: &mut Subject, device: &Device, session: &mut cellgate::Result<Se
         Err(error) if is_fatal(error.kind()) => return Err(error.into()),
         Err(error) => return Ok(failed(row, &error.to_string())),
     };
-    (row.schedule, row.why) = schedule(session, context.call);
+    (row.schedule, row.why) = schedule(session, context.expected);
     let mut check = |row: &mut Row, outputs: &Outputs| {
         let judgement = subject.judge(context.call, outputs, context.expected, context.precision, bound)?;
         row.max_abs_err = Some(judgement.max_abs_err.max(row.max_abs_err.unwrap_or(0.0)));
@@ -221,8 +239,8 @@ fn blank(subject: &Subject, device: &Device, context: &Context<'_>) -> Row {
         directions,
         input_size,
         hidden_size,
-        batch: context.call.batch,
-        seq_len: context.call.seq_len,
+        batch: context.expected.batch,
+        seq_len: context.expected.seq_len,
         n: 0,
         median_ms: None,
         mad_ms: None,
@@ -248,7 +266,7 @@ fn blank(subject: &Subject, device: &Device, context: &Context<'_>) -> Row {
 }
 
 /// What the session ran for the call, of all LSTMs, each once, and why.
-fn schedule(session: &Session, call: &Call) -> (String, String) {
+fn schedule(session: &Session, call: &Expected) -> (String, String) {
     let mut used: Vec<(String, String)> = match session.explain(call.batch, call.seq_len) {
         Ok(explanation) => explanation.lstms.into_iter().map(|lstm| (lstm.schedule, lstm.why)).collect(),
         // weights that come with the call

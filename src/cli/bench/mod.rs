@@ -32,6 +32,9 @@ pub(super) struct Args {
     model: Option<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// An input of MODEL from a file, in the place of random ones; may be given several times. The call has the sizes of the files then
+    #[arg(long = "input", value_name = "[NAME=]FILE.npy", help_heading = "Inputs", requires = "model", conflicts_with_all = ["batch", "seq_len"])]
+    inputs: Vec<String>,
     /// Rows of a call [default: 1,32,256]
     #[arg(long, value_name = "SIZES", help_heading = "Sizes")]
     batch: Option<Sizes>,
@@ -87,7 +90,7 @@ pub(super) struct Args {
         value_name = "FILE",
         help_heading = "Output",
         conflicts_with_all = [
-            "model", "batch", "seq_len", "hidden", "input_size", "layers", "directions", "precision", "schedule", "tune", "device", "adapter",
+            "model", "inputs", "batch", "seq_len", "hidden", "input_size", "layers", "directions", "precision", "schedule", "tune", "device", "adapter",
             "backend", "allow_software", "devices", "warm_up", "repeat", "duration", "json",
         ]
     )]

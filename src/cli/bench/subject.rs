@@ -45,8 +45,9 @@ pub(super) struct Subject {
 /// A call, and what there is to know of it.
 pub(super) struct Call {
     pub(super) inputs: HostInputs,
-    pub(super) batch: usize,
-    pub(super) seq_len: usize,
+    /// rows and steps, where the inputs say so
+    batch: Option<usize>,
+    seq_len: Option<usize>,
     /// how many of its rows are different, where they come again
     period: Option<usize>,
 }
@@ -55,6 +56,9 @@ pub(super) struct Call {
 pub(super) struct Expected {
     /// of the different rows alone, where rows come again
     outputs: Outputs,
+    /// rows and steps of the call; where its inputs do not say so, those of the first stack
+    pub(super) batch: usize,
+    pub(super) seq_len: usize,
     pub(super) flops: u64,
     pub(super) bytes: u64,
 }
@@ -104,10 +108,18 @@ impl Subject {
         &self.network
     }
 
+    /// A call of inputs from files.
+    pub(super) fn given(&self, arguments: &[String]) -> Result<Call> {
+        let inputs = HostInputs::read(&self.network, arguments)?;
+        let (batch, seq_len) = inputs.sizes(&self.network);
+        Ok(Call { inputs, batch, seq_len, period: None })
+    }
+
     /// A call of random inputs.
     pub(super) fn call(&self, batch: usize, seq_len: usize) -> Result<Call> {
         if self.model.is_some() {
             let inputs = HostInputs::generate(&self.network, Sizes { batch, seq_len }, 1)?;
+            let (batch, seq_len) = inputs.sizes(&self.network);
             return Ok(Call { inputs, batch, seq_len, period: None });
         }
         let period = self.period(batch, seq_len);
@@ -120,7 +132,7 @@ impl Subject {
         }
         let places: Vec<usize> = (0..batch).map(|row| row % period).collect();
         let x = rows.select(Axis(1), &places);
-        Ok(Call { inputs: HostInputs::one("x", x.into()), batch, seq_len, period: Some(period) })
+        Ok(Call { inputs: HostInputs::one("x", x.into()), batch: Some(batch), seq_len: Some(seq_len), period: Some(period) })
     }
 
     /// How many rows of such a call are different.
@@ -149,37 +161,32 @@ impl Subject {
 
     /// What the reference makes of the call.
     pub(super) fn expected(&mut self, call: &Call, precision: Precision) -> Result<Expected> {
-        let Some(period) = call.period else {
+        let (Some(period), Some(batch), Some(seq_len)) = (call.period, call.batch, call.seq_len) else {
             let (outputs, parts) = self.reference(precision)?.trace(&call.inputs.inputs())?;
-            let (flops, bytes) = self.work(call, precision, &parts);
-            return Ok(Expected { outputs, flops, bytes });
+            return Ok(self.expected_of_model(call, precision, outputs, &parts));
         };
-        let key = (call.seq_len, period, precision);
+        let key = (seq_len, period, precision);
         if !self.known.contains_key(&key) {
             let rows = call.inputs.rows(period);
             let outputs = self.reference(precision)?.run(&rows.inputs())?;
             self.known.insert(key, outputs);
         }
-        let bytes = self.configs().map(|(_, config)| config.streamed_bytes(call.batch, call.seq_len, precision)).sum();
-        Ok(Expected { outputs: self.known[&key].clone(), flops: self.flops(call.batch, call.seq_len), bytes })
+        let bytes = self.configs().map(|(_, config)| config.streamed_bytes(batch, seq_len, precision)).sum();
+        Ok(Expected { outputs: self.known[&key].clone(), batch, seq_len, flops: self.flops(batch, seq_len), bytes })
     }
 
-    /// Operations and bytes of a model's call, from what its parts did.
-    fn work(&self, call: &Call, precision: Precision, parts: &[PartRun]) -> (u64, u64) {
-        let (mut flops, mut bytes) = (0, 0);
-        for part in parts {
-            match (part.kind, self.configs().find(|(name, _)| *name == part.name)) {
-                (PartKind::Lstm, Some((_, config))) => {
-                    // an LSTM behind a convolution has steps of its own
-                    let steps = part.flops / (config.flops_per_step() * call.batch as u64).max(1);
-                    bytes += config.streamed_bytes(call.batch, usize::try_from(steps).unwrap_or(usize::MAX), precision);
-                    flops += part.flops;
-                }
-                (PartKind::Linear, _) => flops += part.flops,
-                _ => {}
+    /// The same of a model, from what its parts did: an LSTM behind a convolution has steps of its own.
+    fn expected_of_model(&self, call: &Call, precision: Precision, outputs: Outputs, parts: &[PartRun]) -> Expected {
+        let first = parts.iter().find_map(|part| part.seq_len_and_batch).unwrap_or((1, 1));
+        let (seq_len, batch) = (call.seq_len.unwrap_or(first.0), call.batch.unwrap_or(first.1));
+        let mut expected = Expected { outputs, batch, seq_len, flops: 0, bytes: 0 };
+        for part in parts.iter().filter(|part| matches!(part.kind, PartKind::Lstm | PartKind::Linear)) {
+            expected.flops += part.flops;
+            if let (Some((seq_len, batch)), Some((_, config))) = (part.seq_len_and_batch, self.configs().find(|(name, _)| *name == part.name)) {
+                expected.bytes += config.streamed_bytes(batch, seq_len, precision);
             }
         }
-        (flops, bytes)
+        expected
     }
 
     fn reference(&mut self, precision: Precision) -> Result<&mut Session> {
@@ -251,7 +258,7 @@ mod tests {
     fn rows_come_again_and_every_one_is_judged() {
         let mut subject = Subject::random(DIMS).unwrap();
         let mut call = subject.call(8, 5).unwrap();
-        assert_eq!(call.period, Some(8), "what the reference computes quickly is all different");
+        assert_eq!((call.period, call.batch), (Some(8), Some(8)), "what the reference computes quickly is all different");
         // as if it took long
         (call.period, call.inputs) = (Some(3), call.inputs.rows(3));
         let expected = subject.expected(&call, Precision::F32).unwrap();
