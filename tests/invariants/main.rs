@@ -5,6 +5,7 @@ mod activations;
 mod chains;
 #[path = "../common/mod.rs"]
 mod common;
+mod edges;
 mod ranges;
 mod rows;
 mod shaders;
@@ -22,7 +23,7 @@ fn main() {
     devices.extend(gpus());
     devices.extend(gpus_by_schedule());
     let tests: Vec<(String, Test)> =
-        [rows::tests(), time::tests(), ranges::tests(), activations::tests(), chains::tests(), shaders::tests()].concat();
+        [rows::tests(), time::tests(), ranges::tests(), activations::tests(), edges::tests(), chains::tests(), shaders::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();
     for device in &devices {
         trials.extend(tests.iter().map(|(name, test)| trial(device, name, *test)));
