@@ -1,4 +1,4 @@
-// roofline.wgsl: every element through num_rounds rounds of the same multiplication and addition: with none a copy, which memory limits, with many what arithmetic limits.
+// roofline.wgsl: every element through num_rounds multiplications and additions: what memory limits with none of them, and arithmetic with many.
 //   v[0] = x[i];   v[r + 1] = v[r] * FACTOR + ADDEND;   y[i] = v[num_rounds]
 //   The factor is a power of two, so a product is exact, and a fused operation gives the bits of two.
 // Twin:       src/reference/roofline.rs

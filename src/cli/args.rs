@@ -83,8 +83,8 @@ impl DeviceArgs {
         Ok(engines)
     }
 
-    /// The one graphics API to use, if one is named, and whether software adapters are allowed.
-    pub(super) fn every(&self) -> (Option<GraphicsBackend>, bool) {
+    /// Which of all devices are wanted: the graphics API, if one is named, and whether software adapters are allowed.
+    pub(super) fn filters(&self) -> (Option<GraphicsBackend>, bool) {
         let DeviceRequest { backend, allow_software, .. } = self.request();
         (backend, allow_software)
     }
@@ -150,6 +150,20 @@ impl ReadingArgs {
             output::say(&format!("note: {note}"));
         }
         Ok(network)
+    }
+
+    /// An error where anything of it is given `where_it_says_nothing`.
+    pub(super) fn refuse(&self, where_it_says_nothing: &str) -> Result<()> {
+        let given = [
+            ("--config", self.config.is_some()),
+            ("--batch-first", self.batch_first),
+            ("--prefix", self.prefix.is_some()),
+            ("--network", self.network.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(format!("{flag}: expected with MODEL, found {where_it_says_nothing}").into()),
+            None => Ok(()),
+        }
     }
 
     /// Reads the model at `path`; with its parts on the CPU `counted`, if that is wanted. The file is opened once: it may be a pipe.

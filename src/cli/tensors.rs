@@ -83,19 +83,6 @@ impl HostInputs {
         network.inputs().iter().filter(|port| !port.optional).map(make).collect::<Result<_>>().map(Self)
     }
 
-    /// Rows and steps of the call, by the names that the model gives to axes; `None` where it names none so.
-    pub(super) fn sizes(&self, network: &Network) -> (Option<usize>, Option<usize>) {
-        let size = |what: Counted| {
-            let of = |(name, tensor): &(String, Tensor)| {
-                let port = network.inputs().iter().find(|port| port.name == *name)?;
-                let place = port.axes.iter().position(|axis| counted(axis) == Some(what))?;
-                tensor.view().shape().get(place).copied()
-            };
-            self.0.iter().find_map(of)
-        };
-        (size(Counted::Batch), size(Counted::Steps))
-    }
-
     /// One input that is at hand.
     pub(super) fn one(name: &str, tensor: Tensor) -> Self {
         Self(vec![(name.to_owned(), tensor)])
@@ -197,7 +184,7 @@ pub(super) fn open_sizes(network: &Network) -> (bool, bool) {
 }
 
 /// More than this is no check but a strain on the machine.
-const MAX_ELEMENTS: usize = 1 << 30;
+pub(super) const MAX_ELEMENTS: usize = 1 << 30;
 
 impl Sizes {
     fn shape(self, port: &Port) -> Result<Vec<usize>> {

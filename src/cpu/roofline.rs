@@ -16,7 +16,7 @@ const CHAINS: usize = 12;
 /// Iterations of a sample of arithmetic, some milliseconds.
 const ROUNDS: usize = 1 << 20;
 
-/// Bytes that are copied, by all threads together: no cache holds them.
+/// Bytes that are copied, by all threads together: few caches hold them.
 const COPY_BYTES: usize = 128 << 20;
 
 /// Each is measured so often, and the best counts: what disturbs a thread makes it slower.

@@ -18,7 +18,7 @@ pub mod plan;
 mod prepared;
 mod profile;
 mod relayout;
-mod roofline;
+pub mod roofline;
 pub mod shader;
 pub mod specialise;
 mod state;

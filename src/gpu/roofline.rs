@@ -10,8 +10,8 @@ use crate::gpu::{GpuDevice, Wait};
 use crate::measure::Peak;
 use crate::network::LstmConfig;
 
-/// `QUADS` of `roofline.wgsl`.
-const QUADS: usize = 8;
+/// `QUADS` of `roofline.wgsl`, which `tests/shader_contract` compares.
+pub const QUADS: usize = 8;
 
 const QUAD_BYTES: u64 = 16;
 
@@ -22,8 +22,11 @@ const GROUP_QUADS: usize = QUADS * WORKGROUP_SIZE as usize;
 const COPY_BYTES: u64 = 128 << 20;
 const SOFTWARE_COPY_BYTES: u64 = 32 << 20;
 
-/// Arithmetic needs no more threads than keep every unit busy.
-const ARITHMETIC_GROUPS: usize = 1024;
+/// So many workgroups at least: fewer would leave units of a large device without work.
+const LEAST_GROUPS: usize = 1024;
+
+/// Copies of a sample: a device that is faster than this many in [`MIN_SECONDS`] is not known.
+const MOST_COPIES: usize = 1 << 12;
 
 /// Rounds that are compared with the twin: every value is exact in float32 then.
 const CHECKED_ROUNDS: u32 = 8;
@@ -41,13 +44,13 @@ impl GpuDevice {
         bench.check(twin, wait).await?;
         let mut rounds = CHECKED_ROUNDS;
         // from few rounds on, so that no submit is long on any device
-        while bench.seconds(ARITHMETIC_GROUPS, rounds, 1, wait).await? < MIN_SECONDS && rounds < bench.most_rounds {
+        while bench.seconds(bench.groups, rounds, 1, wait).await? < MIN_SECONDS && rounds < bench.most_rounds {
             rounds *= 2;
         }
-        let seconds = bench.best(ARITHMETIC_GROUPS, rounds, 1, wait).await?;
-        let flops = 2.0 * f64::from(rounds) * (ARITHMETIC_GROUPS * GROUP_QUADS * 4) as f64;
+        let seconds = bench.best(bench.groups, rounds, 1, wait).await?;
+        let flops = 2.0 * f64::from(rounds) * (bench.groups * GROUP_QUADS * 4) as f64;
         let mut times = 1;
-        while bench.seconds(bench.groups, 0, times, wait).await? < MIN_SECONDS {
+        while bench.seconds(bench.groups, 0, times, wait).await? < MIN_SECONDS && times < MOST_COPIES {
             times *= 2;
         }
         let copy_seconds = bench.best(bench.groups, 0, times, wait).await?;
@@ -74,7 +77,7 @@ impl<'a> Bench<'a> {
         let wanted = if software { SOFTWARE_COPY_BYTES } else { COPY_BYTES };
         let bytes = wanted.min(device.profile.max_binding_bytes);
         let groups = (bytes / QUAD_BYTES) as usize / GROUP_QUADS;
-        let groups = groups.min(device.profile.max_workgroups as usize).max(ARITHMETIC_GROUPS);
+        let groups = groups.min(device.profile.max_workgroups as usize).max(LEAST_GROUPS);
         let x: Vec<f32> = (0..groups * GROUP_QUADS * 4).map(value).collect();
         let x = device.filled_buffer("roofline.x", bytemuck::cast_slice(&x)).await?;
         let y = device.storage_buffer("roofline.y", x.size()).await?;

@@ -183,14 +183,21 @@ impl LstmConfig {
         (0..self.num_layers).map(per_cell).sum::<u64>() * self.num_directions() as u64
     }
 
-    /// Bytes that a call of `batch` rows and `seq_len` steps moves, with weights stored as `precision` says, if every step reads its recurrent weights
-    /// (`weight_hh`, `weight_hr`) and everything else, the other weights, `x` and `y` in float32, moves once: what an LSTM asks of a memory that
-    /// nothing stands before.
+    /// Bytes that a call of `batch` rows and `seq_len` steps moves, with matrices stored as `precision` says, if every step reads its recurrent ones
+    /// (`weight_hh`, `weight_hr`) and everything else moves once, the other weights, and in float32 biases and the like, `x` and `y`: what an LSTM
+    /// asks of a memory that nothing stands before. Scales of int8 are left out.
     pub fn streamed_bytes(&self, batch: usize, seq_len: usize, precision: Precision) -> u64 {
         let (hidden, out) = (self.hidden_size as u64, self.out_size() as u64);
         let recurrent = self.num_cells() as u64 * (GATES as u64 * hidden * out + self.proj_size.map_or(0, |proj| proj as u64 * hidden));
-        let weights = self.num_parameters() as u64 + (seq_len as u64).saturating_sub(1).saturating_mul(recurrent);
-        let numbers = (batch as u64).saturating_mul(seq_len as u64).saturating_mul((self.input_size + self.y_size()) as u64);
+        let steps = (batch as u64).saturating_mul(seq_len as u64);
+        if steps == 0 {
+            return 0;
+        }
+        // a weight of a matrix is a multiplication and an addition
+        let matrices = self.flops_per_step() / 2;
+        let vectors = self.num_parameters() as u64 - matrices;
+        let weights = matrices.saturating_add((seq_len as u64 - 1).saturating_mul(recurrent));
+        let numbers = steps.saturating_mul((self.input_size + self.y_size()) as u64).saturating_add(vectors);
         weights.saturating_mul(precision.weight_bytes() as u64).saturating_add(numbers.saturating_mul(size_of::<f32>() as u64))
     }
 

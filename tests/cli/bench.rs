@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{Folder, ROWS, STEPS};
+use super::{Folder, ROWS, STEPS, text};
 
 /// A quick run on the CPU: two batches, two sizes.
 const QUICK: &[&str] = &["bench", "--device", "cpu", "--batch", "1-3*3", "--hidden", "4,8", "--seq-len", "5", "--repeat", "3", "--warm-up", "0"];
@@ -101,12 +101,57 @@ fn records_become_tables_and_pages() {
 }
 
 #[test]
-fn a_device_and_what_it_cannot_do_are_told() {
+fn the_cpu_comes_first_and_the_reference_has_no_peak() {
     let folder = Folder::new();
     let all = rows(&folder.succeeds(&["bench", "--devices", "all", "--batch", "1", "--hidden", "4", "--repeat", "1", "--json", "-"]));
-    assert_eq!(all[0]["device"], "cpu", "the CPU comes first");
+    assert_eq!(all[0]["device"], "cpu");
     let reference = rows(&folder.succeeds(&["bench", "--device", "reference", "--batch", "1", "--hidden", "4", "--repeat", "1", "--json", "-"]));
     assert_eq!((&reference[0]["device"], &reference[0]["peak_gflops"], &reference[0]["n"]), (&"reference".into(), &Value::Null, &1.into()));
+}
+
+/// A row that is wrong stays wrong in a record, also where its error is infinite, which JSON has no number for.
+#[test]
+fn what_is_wrong_is_told_again_by_its_record() {
+    let folder = Folder::new();
+    let right = rows(&folder.succeeds(&with(&["--json", "-"]))).remove(0);
+    let change = |changes: &[(&str, Value)]| {
+        let mut row = right.clone();
+        changes.iter().for_each(|(name, value)| row[*name] = value.clone());
+        row.to_string()
+    };
+    let wrong = [("verified", false.into()), ("outcome", "wrong".into()), ("max_abs_err", Value::Null), ("median_ms", Value::Null)];
+    folder.put("wrong.jsonl", format!("{right}\n{}\n", change(&wrong)).as_bytes());
+    let output = folder.cellgate(&["bench", "--from", "wrong.jsonl", "--report", "page.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("- WRONG") && text(&output.stderr).contains("1 of 2 rows differ"));
+    assert!(fs::read_to_string(folder.path("page.html")).unwrap().contains("WRONG"));
+    let failed = [("verified", false.into()), ("outcome", "failed".into()), ("failure", "no memory".into()), ("median_ms", Value::Null)];
+    folder.put("failed.jsonl", change(&failed).as_bytes());
+    folder.put("empty call.jsonl", change(&[("batch", 0.into())]).as_bytes());
+    for (record, words) in [("failed.jsonl", "no memory"), ("empty call.jsonl", "a size is 0")] {
+        let output = folder.cellgate(&["bench", "--from", record]);
+        assert_eq!(output.status.code(), Some(2), "{record}");
+        assert!(text(&output.stderr).contains(words), "{record}");
+    }
+}
+
+/// Thousands of rows make a page that is still small, and says what it leaves out.
+#[test]
+fn a_large_record_makes_a_small_page() {
+    let folder = Folder::new();
+    let row = rows(&folder.succeeds(&with(&["--json", "-"]))).remove(0);
+    let many = (1..6000).map(|number: u64| {
+        let mut row = row.clone();
+        (row["batch"], row["hidden_size"]) = ((1 + number % 300).into(), (1 + number / 300).into());
+        row["device"] = ["cpu", "gpu"][number as usize % 2].into();
+        row["backend"] = [Value::Null, "vulkan".into()][number as usize % 2].clone();
+        row.to_string() + "\n"
+    });
+    folder.put("many.jsonl", many.collect::<String>().as_bytes());
+    folder.succeeds(&["bench", "--from", "many.jsonl", "--report", "page.html"]);
+    let page = fs::read_to_string(folder.path("page.html")).unwrap();
+    assert!(page.len() < 2 << 20, "{} bytes", page.len());
+    assert!(page.contains("The first 12 of ") && page.contains("of 5999; the record has them all"));
 }
 
 #[test]
@@ -124,6 +169,12 @@ fn what_is_refused() {
         (&["--duration", "0"], &["--duration", "above 0"]),
         (&["--devices", "some"], &["--devices", "all"]),
         (&["--hidden", "1000000", "--input-size", "4"], &["hidden_size", "1000000"]),
+        (&["--batch", "1-1000", "--hidden", "1-1000"], &["at most 10000", "1000000"]),
+        (&["--seq-len", "1000000000000000"], &["too large"]),
+        (&["--hidden", "400000"], &["weights are too many"]),
+        (&["--batch-first"], &["--batch-first", "without MODEL"]),
+        (&["--csv", "-"], &["only --json"]),
+        (&["--csv", "one", "--report", "one"], &["one", "twice"]),
         (&["--json", "missing/rows.jsonl"], &["missing/rows.jsonl", "cannot write"]),
         (&["--report", "missing/page.html"], &["missing/page.html", "cannot write"]),
         (&["--splice", "bare.md"], &["bare.md", "BEGIN bench"]),
@@ -136,13 +187,13 @@ fn what_is_refused() {
         (&["model.safetensors", "--input", "missing.npy"], &["missing.npy"]),
         (&["--input", "x.npy"], &["MODEL"]),
         (&["model.safetensors", "--input", "x.npy", "--batch", "1"], &["--input", "--batch"]),
-        (&[FIXED, "--batch", "1"], &["--batch", "says its sizes itself"]),
+        (&[FIXED, "--batch", "1"], &["--batch", "one that fixes it"]),
         (&["--device", "cpu", "--schedule", "resident", "--batch", "1", "--devices", "all"], &["--devices"]),
     ] {
         folder.fails(&[&["bench"], more].concat(), words);
     }
-    assert!(!folder.path("rows.jsonl").exists());
 }
+
 /// The table of the README is what the command beside it makes of the record there.
 #[test]
 fn the_readmes_table_is_that_of_its_record() {

@@ -150,3 +150,12 @@ fn activations_have_the_same_numbers_on_both_sides() {
         module.constants.iter().filter_map(|(_, constant)| Some((constant.name.clone()?, value(constant.init)?))).collect();
     assert_eq!(found, expected);
 }
+
+/// Elements that a thread of `roofline.wgsl` has, on both sides.
+#[test]
+fn a_roofline_thread_has_as_many_quads_as_the_host_takes_it_to_have() {
+    let module = Parsed::new(KernelId::Roofline.kernel()).module;
+    let (_, quads) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some("QUADS")).expect("roofline.wgsl has QUADS");
+    let value = &module.global_expressions[quads.init];
+    assert!(matches!(value, Expression::Literal(Literal::U32(found)) if *found as usize == cellgate::gpu::roofline::QUADS), "{value:?}");
+}

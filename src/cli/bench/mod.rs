@@ -1,6 +1,8 @@
 //! `cellgate bench`: whole calls on every device, each verified first.
 
+mod devices;
 mod measure;
+mod progress;
 mod record;
 mod report;
 mod row;
@@ -16,6 +18,7 @@ use super::args::{DeviceArgs, PrecisionArg, ReadingArgs, ScheduleArgs};
 use super::output;
 use super::{Result, Verdict};
 use record::Record;
+use row::Outcome;
 use sizes::Sizes;
 use timing::Budget;
 
@@ -66,13 +69,13 @@ pub(super) struct Args {
     /// Calls before those that are timed
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Time")]
     warm_up: usize,
-    /// Time so many calls of each kind [default: as many as fit --duration, five at least]
+    /// Time so many calls of each kind [default: as many as fit --duration; five at least, three where one takes two seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Time")]
     repeat: Option<u32>,
     /// Time calls of each kind for so long [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Time")]
     duration: Option<Duration>,
-    /// Write a JSON object a line to FILE as rows come; - is stdout, in place of the table
+    /// Write a JSON object a line to FILE as rows come, in the place of what it holds; - is stdout, in the place of the table
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     json: Option<PathBuf>,
     /// Write the rows to FILE with commas between their values
@@ -91,7 +94,7 @@ pub(super) struct Args {
         help_heading = "Output",
         conflicts_with_all = [
             "model", "inputs", "batch", "seq_len", "hidden", "input_size", "layers", "directions", "precision", "schedule", "tune", "device", "adapter",
-            "backend", "allow_software", "devices", "warm_up", "repeat", "duration", "json",
+            "backend", "allow_software", "devices", "config", "batch_first", "prefix", "network", "warm_up", "repeat", "duration", "json",
         ]
     )]
     from: Vec<PathBuf>,
@@ -105,21 +108,30 @@ const EXAMPLES: &str = "Examples:
 
 pub(super) fn run(args: &Args) -> Result<Verdict> {
     // what cannot be written is told before anything is measured
-    let mut record = Record::create(args)?;
+    let mut record = Record::new(args)?;
     if args.from.is_empty() {
-        measure::measure(args, &mut record)?;
+        let measured = measure::measure(args, &mut record);
+        // what there is of a run that ends early is not lost
+        if !record.rows().is_empty() {
+            record.finish(args)?;
+        }
+        measured?;
     } else {
         for file in &args.from {
-            record.read(file)?;
+            record.read(file, args.from.len() > 1)?;
         }
+        record.finish(args)?;
     }
-    record.finish(args)?;
-    let wrong = record.rows().iter().filter(|row| row.max_abs_err.is_some() && !row.verified).count();
-    if wrong > 0 {
-        output::say(&format!("{wrong} of {} rows are not what the float64 reference makes of them, and were not timed", record.rows().len()));
+    let rows = record.rows();
+    let count = |outcome: Outcome| rows.iter().filter(|row| row.outcome == outcome).count();
+    if count(Outcome::Wrong) > 0 {
+        output::say(&format!("{} of {} rows differ from the float64 reference, and were not timed", count(Outcome::Wrong), rows.len()));
         return Ok(Verdict::CheckFailed);
     }
-    Ok(Verdict::Good)
+    match rows.iter().find_map(|row| row.failure.as_ref()) {
+        Some(why) if count(Outcome::Verified) == 0 => Err(format!("no call could be timed: {why}").into()),
+        _ => Ok(Verdict::Good),
+    }
 }
 
 impl Args {
@@ -129,7 +141,7 @@ impl Args {
 }
 
 /// The sizes that were given, or the usual ones.
-fn sizes(given: Option<&Sizes>, usual: &[usize]) -> Vec<usize> {
+fn lengths(given: Option<&Sizes>, usual: &[usize]) -> Vec<usize> {
     given.map_or_else(|| usual.to_vec(), |Sizes(sizes)| sizes.clone())
 }
 

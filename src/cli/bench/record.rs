@@ -18,33 +18,43 @@ const END: &str = "<!-- END bench -->";
 /// Rows, and where each goes as it comes.
 pub(super) struct Record {
     rows: Vec<Row>,
-    lines: Option<Lines>,
+    lines: Lines,
 }
 
-/// JSON, an object a line: what there is of an interrupted run is whole.
+/// JSON, an object a line, as rows come: those of an interrupted run are there.
 enum Lines {
+    Nowhere,
     Stdout,
+    /// made with the first row: what fails before leaves an earlier file as it is
+    Planned(PathBuf),
     File(PathBuf, File),
 }
 
 impl Record {
-    /// Makes the file for the rows, and checks that the others could be written.
-    pub(super) fn create(args: &Args) -> Result<Self> {
-        for file in [&args.csv, &args.report].into_iter().flatten() {
+    /// Checks that all files that are asked for could be written.
+    pub(super) fn new(args: &Args) -> Result<Self> {
+        let stdout = Path::new("-");
+        let mut files: Vec<&PathBuf> = Vec::new();
+        for file in [&args.json, &args.csv, &args.report, &args.splice].into_iter().flatten() {
+            if args.json.as_deref() == Some(stdout) && file == stdout {
+                continue;
+            }
+            if file == stdout {
+                return Err("-: only --json goes to stdout".into());
+            }
+            if files.contains(&file) {
+                return Err(format!("{}: expected a file of its own for each output, found it twice", file.display()).into());
+            }
             check_writable(file, None)?;
+            files.push(file);
         }
         if let Some(page) = &args.splice {
             spliced(page, "")?;
-            check_writable(page, None)?;
         }
-        let create = |file: &PathBuf| {
-            let created = File::create(file).map_err(|error| format!("{}: cannot write: {error}", file.display()))?;
-            Ok::<Lines, Box<dyn std::error::Error>>(Lines::File(file.clone(), created))
-        };
         let lines = match &args.json {
-            None => None,
-            Some(file) if file == Path::new("-") => Some(Lines::Stdout),
-            Some(file) => Some(create(file)?),
+            None => Lines::Nowhere,
+            Some(file) if file == stdout => Lines::Stdout,
+            Some(file) => Lines::Planned(file.clone()),
         };
         Ok(Self { rows: Vec::new(), lines })
     }
@@ -56,12 +66,16 @@ impl Record {
     /// Adds a row, and writes its line.
     pub(super) fn add(&mut self, row: Row) -> Result<()> {
         if let Some(why) = &row.failure {
-            output::say(&format!("note: {}, {}: {why}", table::describe(&row), row.device_name()));
+            output::say(&format!("note: {}, {}: {why}", row.device_name(), table::describe(&row)));
+        }
+        if let Lines::Planned(path) = &self.lines {
+            let file = File::create(path).map_err(|error| format!("{}: cannot write: {error}", path.display()))?;
+            self.lines = Lines::File(path.clone(), file);
         }
         match &mut self.lines {
-            None => {}
-            Some(Lines::Stdout) => output::print(&serde_json::to_string(&row)?)?,
-            Some(Lines::File(path, file)) => {
+            Lines::Nowhere | Lines::Planned(_) => {}
+            Lines::Stdout => output::print(&serde_json::to_string(&row)?)?,
+            Lines::File(path, file) => {
                 let line = serde_json::to_string(&row)? + "\n";
                 file.write_all(line.as_bytes()).map_err(|error| format!("{}: cannot write: {error}", path.display()))?;
             }
@@ -70,15 +84,19 @@ impl Record {
         Ok(())
     }
 
-    /// Adds the rows of an earlier run.
-    pub(super) fn read(&mut self, file: &Path) -> Result<()> {
+    /// Adds the rows of an earlier run, `named` after its file where there are several.
+    pub(super) fn read(&mut self, file: &Path, named: bool) -> Result<()> {
         let path = file.display();
         let text = fs::read_to_string(file).map_err(|error| format!("{path}: cannot read: {error}"))?;
+        let record = file.file_stem().filter(|_| named).map(|stem| stem.to_string_lossy().into_owned());
         let known = self.rows.len();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let row =
-                serde_json::from_str(line).map_err(|error| format!("{path}, line {}: expected a row of `bench --json`: {error}", number + 1))?;
-            self.rows.push(row);
+            let wrong = |what: &str| format!("{path}, line {}: expected a row of `bench --json`: {what}", number + 1);
+            let row: Row = serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
+            if [row.layers, row.directions, row.input_size, row.hidden_size, row.batch, row.seq_len].contains(&0) {
+                return Err(wrong("a size is 0").into());
+            }
+            self.rows.push(Row { record: record.clone(), ..row });
         }
         if self.rows.len() == known {
             return Err(format!("{path}: expected rows of `bench --json`, a JSON object a line, found none").into());
@@ -98,7 +116,7 @@ impl Record {
             replace_file(page, spliced(page, &table::markdown(&self.rows))?.as_bytes())?;
         }
         // last: whoever reads stdout may have gone
-        if !matches!(self.lines, Some(Lines::Stdout)) {
+        if !matches!(self.lines, Lines::Stdout) {
             output::print(&table::text(&self.rows))?;
         }
         Ok(())

@@ -3,6 +3,18 @@
 use cellgate::{DeviceKind, GraphicsBackend, Precision};
 use serde::{Deserialize, Serialize};
 
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Outcome {
+    /// right, and timed
+    Verified,
+    /// not what the reference says, and not timed
+    Wrong,
+    /// not run to its end
+    Failed,
+}
+
 /// One line of a record. What was not measured is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Row {
@@ -10,6 +22,9 @@ pub(super) struct Row {
     pub(super) date: String,
     /// version of cellgate; one that ends in `+debug` was not built for speed
     pub(super) cellgate: String,
+    /// of several records, which one it is in: that of one machine, mostly
+    #[serde(skip)]
+    pub(super) record: Option<String>,
     pub(super) device: DeviceKind,
     /// the device's name
     pub(super) adapter: String,
@@ -27,7 +42,7 @@ pub(super) struct Row {
     pub(super) directions: usize,
     pub(super) input_size: usize,
     pub(super) hidden_size: usize,
-    /// sizes of the call
+    /// rows and steps of the call; of a model, those of its first stack
     pub(super) batch: usize,
     pub(super) seq_len: usize,
     /// calls that were timed
@@ -37,7 +52,7 @@ pub(super) struct Row {
     pub(super) mad_ms: Option<f64>,
     pub(super) min_ms: Option<f64>,
     pub(super) p95_ms: Option<f64>,
-    /// medians of the phases of a call on a GPU: inputs written where the device fetches them,
+    /// medians of the phases of a GPU's call of LSTMs alone, in calls of their own: inputs written where the device fetches them,
     pub(super) upload_ms: Option<f64>,
     /// the device at work, by its own clock where `device_clock`, else from submit to done; on the CPU the whole call,
     pub(super) compute_ms: Option<f64>,
@@ -46,16 +61,16 @@ pub(super) struct Row {
     pub(super) device_clock: bool,
     /// the median by the number of steps
     pub(super) us_per_step: Option<f64>,
-    /// operations of the matrix products of LSTMs and linear layers in one call, additions and multiplications
+    /// additions and multiplications of the LSTMs' matrix products in one call
     pub(super) flops: u64,
-    /// bytes of one call if every step reads its recurrent weights and everything else moves once
+    /// bytes of the LSTMs of one call if every step reads its recurrent weights and everything else moves once
     pub(super) bytes: u64,
     /// by the median
     pub(super) gflops: Option<f64>,
     /// what the device does at most, as measured before
     pub(super) peak_gflops: Option<f64>,
     pub(super) peak_gb_per_s: Option<f64>,
-    /// of the peak's arithmetic and of its bandwidth, 1 is all of it; weights that a cache gives may exceed the latter
+    /// of the peak's float32 arithmetic and of its bandwidth, 1 is all of it; weights that a cache gives may exceed the latter. Of LSTMs alone
     pub(super) peak_share: Option<f64>,
     pub(super) bandwidth_share: Option<f64>,
     /// the CPU backend's median by this one: above 1 this is the faster
@@ -63,6 +78,7 @@ pub(super) struct Row {
     /// against the float64 reference
     pub(super) max_abs_err: Option<f64>,
     pub(super) verified: bool,
+    pub(super) outcome: Outcome,
     /// why there are no times
     pub(super) failure: Option<String>,
 }
@@ -88,6 +104,8 @@ impl Row {
     /// The device in a few words, without what its driver adds.
     pub(super) fn device_name(&self) -> String {
         let name = self.adapter.split(" (").next().unwrap_or(&self.adapter);
-        self.backend.map_or_else(|| name.to_owned(), |backend| format!("{name}, {backend}"))
+        let backend = self.backend.map_or_else(String::new, |backend| format!(", {backend}"));
+        let record = self.record.as_ref().map_or_else(String::new, |record| format!(", {record}"));
+        format!("{name}{backend}{record}")
     }
 }

@@ -2,7 +2,7 @@
 
 use cellgate::Precision;
 
-use super::row::Row;
+use super::row::{Outcome, Row};
 use crate::cli::output;
 
 /// A column, and what it says of a row.
@@ -46,17 +46,17 @@ const COLUMNS: &[Column] = &[
     number("median ms", |row| digits(row.median_ms)),
     detail("MAD", |row| digits(row.mad_ms)),
     detail("p95", |row| digits(row.p95_ms)),
-    number("us/step", |row| digits(row.us_per_step)),
+    number("\u{b5}s/step", |row| digits(row.us_per_step)),
     number("GFLOP/s", |row| digits(row.gflops)),
-    number("of peak", |row| percent(row.peak_share)),
-    number("of bandwidth", |row| percent(row.bandwidth_share)),
+    number("of f32 peak", |row| percent(row.peak_share)),
+    number("of memory", |row| percent(row.bandwidth_share)),
     number("x CPU", |row| digits(row.ratio_to_cpu)),
     number("max error", max_error),
     word("schedule", false, |row| if row.schedule.is_empty() { "-".to_owned() } else { row.schedule.clone() }),
 ];
 
 fn max_error(row: &Row) -> String {
-    row.max_abs_err.map_or_else(|| "-".to_owned(), |error| format!("{error:.1e}{}", if row.verified { "" } else { " WRONG" }))
+    row.max_abs_err.map_or_else(|| "-".to_owned(), |error| format!("{error:.1e}")) + if row.outcome == Outcome::Wrong { " WRONG" } else { "" }
 }
 
 /// What a table is made of.
@@ -96,7 +96,8 @@ pub(super) fn text(rows: &[Row]) -> String {
 pub(super) fn markdown(rows: &[Row]) -> String {
     let Parts { common, columns, cells } = parts(rows);
     let shown = |cells: &[String]| {
-        let kept: Vec<&str> = cells.iter().zip(&columns).filter(|(_, column)| !column.is_detail).map(|(cell, _)| cell.as_str()).collect();
+        let kept: Vec<String> =
+            cells.iter().zip(&columns).filter(|(_, column)| !column.is_detail).map(|(cell, _)| cell.replace('|', "\\|")).collect();
         format!("| {} |", kept.join(" | "))
     };
     let names = columns.iter().map(|column| column.name.to_owned()).collect::<Vec<_>>();
@@ -130,14 +131,16 @@ pub(super) fn network(row: &Row) -> String {
 
 /// Three digits, as many as a time is worth.
 pub(super) fn digits(value: Option<f64>) -> String {
+    let Some(value) = value else { return "-".to_owned() };
     match value {
-        None => "-".to_owned(),
-        Some(value) if value >= 100.0 => format!("{value:.0}"),
-        Some(value) if value >= 10.0 => format!("{value:.1}"),
-        Some(value) if value >= 1.0 => format!("{value:.2}"),
-        Some(value) if value >= 0.1 => format!("{value:.3}"),
-        Some(value) if value >= 0.01 => format!("{value:.4}"),
-        Some(value) => format!("{value:.5}"),
+        0.0 => "0".to_owned(),
+        value if value >= 99.95 => format!("{value:.0}"),
+        value if value >= 9.995 => format!("{value:.1}"),
+        value if value >= 0.9995 => format!("{value:.2}"),
+        value if value >= 0.099_95 => format!("{value:.3}"),
+        value if value >= 0.009_995 => format!("{value:.4}"),
+        value if value >= 0.000_999_5 => format!("{value:.5}"),
+        value => format!("{value:.1e}"),
     }
 }
 
@@ -154,8 +157,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        let found = [0.00123, 0.0123, 0.123, 1.234, 12.34, 123.4, 1234.0].map(|value| digits(Some(value)));
-        assert_eq!(found, ["0.00123", "0.0123", "0.123", "1.23", "12.3", "123", "1234"]);
+        let found = [0.0, 1.2e-6, 0.00123, 0.0123, 0.123, 1.234, 9.996, 12.34, 99.96, 123.4, 1234.0].map(|value| digits(Some(value)));
+        assert_eq!(found, ["0", "1.2e-6", "0.00123", "0.0123", "0.123", "1.23", "10.0", "12.3", "100", "123", "1234"]);
         assert_eq!([0.0042, 0.09, 0.5, 1.07].map(|share| percent(Some(share))), ["0.4 %", "9.0 %", "50 %", "107 %"]);
         assert_eq!((digits(None), percent(None)), ("-".to_owned(), "-".to_owned()));
     }

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use cellgate::measure::{CallProfile, Summary};
 use cellgate::{Inputs, Outputs, Session};
 
-use crate::cli::Result;
-
 /// So many calls at least are timed, unless fewer are asked for.
 const LEAST: usize = 5;
 
-/// Where a single call takes this long, a third of that.
+/// Where a single call takes this long, fewer do.
 const SLOW: Duration = Duration::from_secs(2);
 const LEAST_SLOW: usize = 3;
+
+/// Calls in which phases are told apart, the first of which warms up.
+const PHASED: usize = 6;
 
 /// How long calls are timed if nobody says.
 const USUAL: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ pub(super) struct Budget {
 pub(super) struct Times {
     /// of whole calls, in seconds
     pub(super) call: Summary,
-    /// medians in seconds; `None` on the CPU
+    /// medians in seconds; `None` where they cannot be told
     pub(super) phases: Option<Phases>,
 }
 
@@ -61,26 +62,37 @@ impl Budget {
     }
 }
 
-/// Times calls; their results are in `outputs`.
-pub(super) fn time(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Outputs, budget: Budget) -> Result<Times> {
+/// Times calls, in seconds; their results are in `outputs`.
+pub(super) fn time(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Outputs, budget: Budget) -> cellgate::Result<Summary> {
     for _ in 0..budget.warm_up {
         session.run_into(inputs, outputs)?;
     }
-    let (mut samples, mut profiles): (Vec<Duration>, Vec<CallProfile>) = (Vec::new(), Vec::new());
-    let mut elapsed = Duration::ZERO;
-    while !budget.is_spent(samples.len(), elapsed) {
+    let (mut samples, mut elapsed) = (Vec::new(), Duration::ZERO);
+    loop {
         let start = Instant::now();
         session.run_into(inputs, outputs)?;
         let sample = start.elapsed();
         samples.push(sample);
         elapsed += sample;
-        profiles.extend(session.profile());
+        if budget.is_spent(samples.len(), elapsed)
+            && let Some(summary) = Summary::of_durations(&samples)
+        {
+            return Ok(summary);
+        }
     }
-    let call = Summary::of_durations(&samples).ok_or("no call was timed")?;
-    Ok(Times { call, phases: phases(&profiles) })
 }
 
-fn phases(profiles: &[CallProfile]) -> Option<Phases> {
+/// Where the time of a call goes, in calls of a session that profiles; these take a little longer than others. `None` where it cannot be told.
+pub(super) fn phases(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Option<Phases> {
+    let mut profiles = Vec::new();
+    for _ in 0..PHASED {
+        session.run_into(inputs, outputs).ok()?;
+        profiles.push(session.profile()?);
+    }
+    summarise(&profiles[1..])
+}
+
+fn summarise(profiles: &[CallProfile]) -> Option<Phases> {
     let median = |of: &dyn Fn(&CallProfile) -> Option<Duration>| {
         let samples: Option<Vec<Duration>> = profiles.iter().map(of).collect();
         Summary::of_durations(&samples?).map(|summary| summary.median)
@@ -117,13 +129,13 @@ mod tests {
 
     #[test]
     fn phases_are_those_of_a_gpu() {
-        assert!(phases(&[]).is_none());
+        assert!(summarise(&[]).is_none());
         let ms = Duration::from_millis;
         let by_clock = CallProfile { encode: ms(5), upload: ms(1), submit_to_done: ms(9), device: Some(ms(8)), readback: ms(2) };
-        let found = phases(&[by_clock; 3]).unwrap();
+        let found = summarise(&[by_clock; 3]).unwrap();
         assert_eq!((found.upload, found.compute, found.readback, found.device_clock), (0.001, 0.008, 0.002, true));
         // one call without timestamps, and none can be told from the rest
-        let found = phases(&[by_clock, CallProfile { device: None, ..by_clock }]).unwrap();
+        let found = summarise(&[by_clock, CallProfile { device: None, ..by_clock }]).unwrap();
         assert_eq!((found.compute, found.device_clock), (0.009, false));
     }
 }

@@ -12,11 +12,11 @@ const CELL_HEIGHT: f64 = 34.0;
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 40.0;
 
+/// Sizes of a map that a reader can take in.
+const MAX_SIZES: usize = 24;
+
 /// A ratio that is coloured in full, either way.
 const FULL: f64 = 8.0;
-
-/// Maps that a reader can take in.
-const MAX_MAPS: usize = 12;
 
 /// One map for every GPU, kind of network, number of steps, and way in which weights are stored.
 pub(super) fn maps(rows: &[Row]) -> Vec<Markup> {
@@ -26,7 +26,7 @@ pub(super) fn maps(rows: &[Row]) -> Vec<Markup> {
         let sizes = [row.layers, row.directions, row.own_input(), row.seq_len];
         maps.entry((row.model.as_deref(), row.device_name(), sizes, row.precision)).or_default().push(row);
     }
-    maps.into_values().take(MAX_MAPS).map(|rows| map(&rows)).collect()
+    maps.into_values().map(|rows| map(&rows)).collect()
 }
 
 fn map(rows: &[&Row]) -> Markup {
@@ -34,7 +34,9 @@ fn map(rows: &[&Row]) -> Markup {
         let mut sizes: Vec<usize> = rows.iter().map(|row| of(row)).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        sizes
+        // at even distances, where there are too many to read
+        let every = sizes.len().div_ceil(MAX_SIZES).max(1);
+        sizes.into_iter().step_by(every).collect::<Vec<usize>>()
     };
     let (batches, hidden) = (sizes(|row| row.batch), sizes(|row| row.hidden_size));
     #[expect(clippy::cast_precision_loss, reason = "a place in a plot")]
@@ -71,8 +73,12 @@ fn place(sizes: &[usize], size: usize) -> Option<usize> {
 }
 
 fn cell(row: &Row, ratio: f64, x: f64, y: f64) -> Markup {
-    let (class, ratio_text) = if ratio > 1.0 { ("win", ratio) } else { ("lose", 1.0 / ratio) };
-    let much = (10.0 + 75.0 * ratio_text.ln() / FULL.ln()).min(85.0);
+    let class = match times(ratio).as_str() {
+        "1.0\u{d7}" => "even",
+        _ if ratio > 1.0 => "win",
+        _ => "lose",
+    };
+    let much = (10.0 + 75.0 * ratio.ln().abs() / FULL.ln()).min(85.0);
     html! {
         rect class={ "cell " (class) } x=(x) y=(y) width=(CELL_WIDTH) height=(CELL_HEIGHT) rx="5" style={ "--much:" (format!("{much:.0}%")) } {
             title { (table::describe(row)) ": " (table::digits(row.median_ms)) " ms, " (table::digits(Some(ratio))) " times as fast as the CPU\n" (row.schedule) }
@@ -83,10 +89,10 @@ fn cell(row: &Row, ratio: f64, x: f64, y: f64) -> Markup {
     }
 }
 
-/// `12x` for a GPU that is faster, `1/12` for one that is slower.
+/// `12x` for a GPU that is faster, `1/12` for one that is slower, `1.0x` where neither is.
 pub(super) fn times(ratio: f64) -> String {
     let digits = |ratio: f64| if ratio < 9.95 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
-    if ratio >= 1.0 { format!("{}\u{d7}", digits(ratio)) } else { format!("1/{}", digits(1.0 / ratio)) }
+    if ratio > 0.95 { format!("{}\u{d7}", digits(ratio)) } else { format!("1/{}", digits(1.0 / ratio)) }
 }
 
 #[cfg(test)]
@@ -95,6 +101,6 @@ mod tests {
 
     #[test]
     fn ratios_say_who_is_faster() {
-        assert_eq!([0.05, 0.5, 1.0, 3.24, 250.0].map(times), ["1/20", "1/2.0", "1.0\u{d7}", "3.2\u{d7}", "250\u{d7}"]);
+        assert_eq!([0.05, 0.5, 0.97, 1.0, 3.24, 250.0].map(times), ["1/20", "1/2.0", "1.0\u{d7}", "1.0\u{d7}", "3.2\u{d7}", "250\u{d7}"]);
     }
 }

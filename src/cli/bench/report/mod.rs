@@ -13,7 +13,10 @@ use plots::Series;
 const STYLE: &str = include_str!("style.css");
 
 /// Rows that the table shows: the page stays small, and the record has them all.
-const MAX_ROWS: usize = 2000;
+const MAX_ROWS: usize = 1500;
+
+/// Plots of one kind that a reader can take in.
+const MAX_PLOTS: usize = 12;
 
 /// The whole page.
 pub(super) fn page(rows: &[Row]) -> String {
@@ -21,7 +24,7 @@ pub(super) fn page(rows: &[Row]) -> String {
     let sections = [
         section(
             "GPU or CPU",
-            "How many times as fast as this machine's CPU backend each GPU is. Blue: the GPU is faster; orange: the CPU is.",
+            "How many times as fast as the CPU backend of its machine each GPU is. Blue: the GPU is faster; orange: the CPU is.",
             &[],
             crossover::maps(rows),
         ),
@@ -59,7 +62,7 @@ pub(super) fn page(rows: &[Row]) -> String {
             body {
                 main {
                     h1 { "LSTMs on " (devices(rows).join(" \u{b7} ")) }
-                    p.muted { (rows.len()) " kinds of calls, " (verified(rows)) " " (table::dates(rows)) }
+                    p.muted { (rows.len()) " rows, " (verified(rows)) " " (table::dates(rows)) }
                     (tiles(rows))
                     @for section in sections { (section) }
                     (all_rows(rows))
@@ -80,7 +83,8 @@ fn section(title: &str, about: &str, series: &[Series], plots: Vec<Markup>) -> M
             @if series.len() > 1 {
                 ul.legend { @for series in series { li class=(series.class) { i {} (series.name) } } }
             }
-            div.plots { @for plot in &plots { (plot) } }
+            @if plots.len() > MAX_PLOTS { p.about { "The first " (MAX_PLOTS) " of " (plots.len()) "." } }
+            div.plots { @for plot in plots.iter().take(MAX_PLOTS) { (plot) } }
         }
     }
 }
@@ -113,13 +117,13 @@ fn tiles(rows: &[Row]) -> Markup {
                 @if let Some((gflops, row)) = best(&name, |row| row.gflops) {
                     div.tile {
                         b { (plot::with_unit(gflops * 1e9, "FLOP/s")) }
-                        span { (name) ", at most: " (table::percent(row.peak_share)) " of its peak, with " (table::describe(row)) }
+                        span { (name) ", at most: " (table::percent(row.peak_share)) " of its peak in float32 (" (table::describe(row)) ")" }
                     }
                 }
                 @if let Some((ratio, row)) = best(&name, |row| row.ratio_to_cpu.filter(|_| row.backend.is_some())) {
                     div.tile {
                         b { (crossover::times(ratio)) @if ratio < 1.0 { " of" } " the CPU" }
-                        span { (name) ", at most: with " (table::describe(row)) }
+                        span { (name) ", at most (" (table::describe(row)) ")" }
                     }
                 }
             }
@@ -153,9 +157,9 @@ fn how() -> Markup {
         p.about {
             "A time is the median of whole calls, tensors on the host before and after, uploads and readbacks included, on a device that is warm. Every output of \
              the first and of the last call was compared with the float64 reference. MAD is the median distance from the median, p95 what 95 of 100 calls stay below. \
-             FLOP are multiplications and additions of the matrix products. Devices take turns call by call, one at a time; random weights take as long as \
-             trained ones, because nothing depends on values. The peak is that of a kernel that does nothing but multiply and add, the bandwidth that of a copy \
-             in memory, bytes read and written together."
+             FLOP are multiplications and additions of the matrix products. Devices take turns row by row, one at a time; random weights take as long as \
+             trained ones, because nothing depends on values. The peak is that of a kernel that does nothing but multiply and add in float32, the memory's that of \
+             a large copy, bytes read and written together: shares above 100 % had their weights from a cache or from registers."
         }
     }
 }

@@ -39,8 +39,16 @@ pub(super) struct Line {
     /// its colour
     pub(super) class: String,
     pub(super) points: Vec<Point>,
-    /// what joins them, if anything does
-    pub(super) path: Option<&'static str>,
+    pub(super) join: Join,
+}
+
+/// What joins points.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Join {
+    Nothing,
+    Line,
+    /// a bound, not a measurement
+    Roof,
 }
 
 pub(super) struct Point {
@@ -53,7 +61,7 @@ pub(super) struct Point {
 impl Axis {
     /// For sizes, all of which have a tick.
     pub(super) fn sizes(name: &'static str, values: impl Iterator<Item = f64>) -> Self {
-        let mut ticks: Vec<f64> = values.collect();
+        let mut ticks: Vec<f64> = values.filter(|size| *size > 0.0).collect();
         ticks.sort_by(f64::total_cmp);
         ticks.dedup();
         let (low, high) = (ticks.first().copied().unwrap_or(1.0), ticks.last().copied().unwrap_or(1.0));
@@ -156,7 +164,7 @@ impl Plot {
                     text transform={ "translate(13 " (f64::midpoint(TOP, bottom)) ") rotate(-90)" } text-anchor="middle" { (self.y.name) }
                     @for line in &self.lines {
                         g class=(line.class) {
-                            @if let Some(class) = line.path { path class={ "line " (class) } d=(path(line, across, down)) {} }
+                            @if line.join != Join::Nothing { path.line.roof[line.join == Join::Roof] d=(path(line, across, down)) {} }
                             @for point in &line.points {
                                 @if let Some(title) = &point.title {
                                     circle.point cx=(at(across(point.x))) cy=(at(down(point.y))) r="4.5" { title { (title) } }

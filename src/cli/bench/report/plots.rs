@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use maud::Markup;
 
-use super::plot::{Axis, Line, Plot, Point};
+use super::plot::{Axis, Join, Line, Plot, Point};
 use crate::cli::bench::row::Row;
 use crate::cli::bench::table;
 
-/// Plots of one kind that a reader can take in.
-const MAX_PLOTS: usize = 12;
+/// Points of a line that an eye can tell apart. The page stays small, and the record has them all.
+const MAX_POINTS: usize = 100;
 
 /// Colours in the style sheet; the first one is the CPU's.
 const COLOURS: usize = 8;
@@ -28,17 +28,21 @@ impl Series {
     /// Those of a record, in their order.
     pub(super) fn of(rows: &[Row]) -> Vec<Self> {
         let several = rows.iter().any(|row| row.precision != rows[0].precision);
-        let (mut found, mut colours): (Vec<Self>, usize) = (Vec::new(), 0);
+        let mut found: Vec<Self> = Vec::new();
+        let mut devices: Vec<String> = Vec::new();
         for row in rows {
             if found.iter().any(|series| series.has(row)) {
                 continue;
             }
             let device = row.device_name();
+            let number = devices.iter().position(|known| *known == device).unwrap_or_else(|| {
+                devices.push(device.clone());
+                devices.len() - 1
+            });
             let name = if several { format!("{device}, {}", row.precision) } else { device.clone() };
-            // grey is nobody's but the CPU's first
-            let colour = if row.backend.is_none() && found.is_empty() { 0 } else { colours % (COLOURS - 1) + 1 };
-            colours += usize::from(colour > 0);
-            found.push(Self { name, class: format!("s{colour}"), device, precision: row.precision });
+            // a device has its colour, grey being the CPU's that comes first, and a way of storing weights its kind of line
+            let colour = if number == 0 && row.backend.is_none() { 0 } else { number % (COLOURS - 1) + usize::from(rows[0].backend.is_some()) };
+            found.push(Self { name, class: format!("s{colour} {}", row.precision), device, precision: row.precision });
         }
         found
     }
@@ -55,7 +59,7 @@ fn groups(rows: &[Row], x: fn(&Row) -> usize, key: fn(&Row) -> Vec<usize>) -> Ve
         groups.entry((row.model.as_deref(), key(row))).or_default().push(row);
     }
     let several = |rows: &Vec<&Row>| rows.iter().any(|row| x(row) != x(rows[0]));
-    groups.into_values().filter(several).take(MAX_PLOTS).collect()
+    groups.into_values().filter(several).collect()
 }
 
 /// Steps of sequences per second by batch.
@@ -74,7 +78,7 @@ pub(super) fn step_times(rows: &[Row], series: &[Series]) -> Vec<Markup> {
     let key = |row: &Row| vec![row.layers, row.directions, row.own_input(), row.batch, row.seq_len];
     let plot = |rows: Vec<&Row>| {
         let title = format!("{}batch {}, {} steps", table::network(rows[0]), rows[0].batch, rows[0].seq_len);
-        by(&rows, series, title, ("hidden size", |row| row.hidden_size), ("us per step", |row| row.us_per_step))
+        by(&rows, series, title, ("hidden size", |row| row.hidden_size), ("\u{b5}s per step", |row| row.us_per_step))
     };
     groups(rows, |row| row.hidden_size, key).into_iter().map(plot).collect()
 }
@@ -87,7 +91,7 @@ fn by(rows: &[&Row], series: &[Series], title: String, x: (&'static str, fn(&Row
         let of_it = rows.iter().filter(|row| series.has(row));
         let mut points: Vec<Point> = of_it.filter_map(|row| Some(Point { x: size(row), y: (y.1)(row)?, title: Some(hint(row)) })).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        Line { class: series.class.clone(), points, path: Some("") }
+        Line { class: series.class.clone(), points: thinned(points), join: Join::Line }
     };
     let values = rows.iter().filter_map(|row| (y.1)(row));
     let (x, y) = (Axis::sizes(x.0, rows.iter().map(|row| size(row))), Axis::values(y.0, values));
@@ -117,12 +121,18 @@ fn roofline(device: &str, rows: &[Row], series: &[Series]) -> Option<Markup> {
     let line = |series: &Series| {
         let points = rows.iter().filter(|row| series.has(row));
         let point = |row: &&Row| Some(Point { x: row.intensity(), y: 1e9 * row.gflops?, title: Some(hint(row)) });
-        Line { class: series.class.clone(), points: points.filter_map(point).collect(), path: None }
+        Line { class: series.class.clone(), points: thinned(points.filter_map(point).collect()), join: Join::Nothing }
     };
-    let mut lines = vec![Line { class: "s0".to_owned(), points: [low, ridge, high].map(roof).into(), path: Some("roof") }];
+    let mut lines = vec![Line { class: "bound".to_owned(), points: [low, ridge, high].map(roof).into(), join: Join::Roof }];
     lines.extend(series.iter().filter(of_device).map(line));
     let about = format!("at most {:.0} GFLOP/s, {:.0} GB/s", gflops, gb_per_s);
     Some(Plot { title: device.to_owned(), about, x, y, lines }.draw())
+}
+
+/// Points at even distances, the first one among them, where there are too many.
+fn thinned(points: Vec<Point>) -> Vec<Point> {
+    let every = points.len().div_ceil(MAX_POINTS).max(1);
+    points.into_iter().step_by(every).collect()
 }
 
 /// What shows where the pointer rests on a point.
@@ -130,5 +140,10 @@ fn hint(row: &Row) -> String {
     let median = table::digits(row.median_ms);
     let (step, gflops) = (table::digits(row.us_per_step), table::digits(row.gflops));
     let call = table::describe(row);
-    format!("{}: {call}\n{median} ms (MAD {}), {step} us a step, {gflops} GFLOP/s\n{}", row.device_name(), table::digits(row.mad_ms), row.schedule)
+    format!(
+        "{}: {call}\n{median} ms (MAD {}), {step} \u{b5}s a step, {gflops} GFLOP/s\n{}",
+        row.device_name(),
+        table::digits(row.mad_ms),
+        row.schedule
+    )
 }
