@@ -323,7 +323,7 @@ impl GpuLstm {
         let submit_to_done = if waits { done - submitted } else { Duration::ZERO };
         self.profile.add(&CallProfile { encode, upload: written, submit_to_done, device, readback: done.elapsed() });
         if let (Some(upload), Some(remap)) = (upload, remap) {
-            self.upload.put(upload, remap, waits).await?;
+            self.upload.put(&self.device, upload, remap, waits)?;
         }
         Ok(y)
     }
@@ -354,7 +354,7 @@ impl GpuLstm {
             }
         }
         let Some(upload) = upload else { return Ok(()) };
-        let mut writer = Writer::new(upload)?;
+        let mut writer = Writer::new(&self.device, upload)?;
         let mut copies = Vec::with_capacity(4);
         if let Source::Host(x) = call.x {
             let from = writer.rows(&x.slice(s![steps.clone(), .., ..]), rows);

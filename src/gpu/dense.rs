@@ -279,7 +279,7 @@ impl GpuDense {
         for number in 0..num_submits {
             let mut encoder = self.device.encoder();
             if let Some(upload) = upload.as_deref().filter(|_| number == 0) {
-                let id = write(x, upload, block.clone())?;
+                let id = write(&self.device, x, upload, block.clone())?;
                 encoder.copy_buffer_to_buffer(upload, 0, &self.buffers[&id], 0, x_bytes);
             }
             self.plans[prepared].encode(&mut encoder, number);
@@ -300,7 +300,7 @@ impl GpuDense {
             self.download.put(download);
         }
         if let (Some(upload), Some(remap)) = (upload, remap) {
-            self.upload.put(upload, remap, waits).await?;
+            self.upload.put(&self.device, upload, remap, waits)?;
         }
         Ok(prepared)
     }
@@ -387,8 +387,8 @@ fn rows_of(shape: &[usize]) -> (usize, usize) {
 }
 
 /// Writes rows `block` of an input from the host; says where they go.
-fn write(x: &DenseInput<'_>, upload: &wgpu::Buffer, block: Range<usize>) -> Result<BufferId> {
-    let mut writer = Writer::new(upload)?;
+fn write(device: &GpuDevice, x: &DenseInput<'_>, upload: &wgpu::Buffer, block: Range<usize>) -> Result<BufferId> {
+    let mut writer = Writer::new(device, upload)?;
     let id = match x {
         DenseInput::Ids(ids) => {
             writer.u32s(ids.iter().skip(block.start).take(block.len()).copied());

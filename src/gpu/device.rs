@@ -1,19 +1,18 @@
-//! An open device: pipelines made once, errors turned into this crate's, and waits that end.
+//! An open device: pipelines and buffers, made once, and errors turned into this crate's.
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
 use crate::device::{DeviceInfo, DeviceUsage};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::adapter::Adapter;
-use crate::gpu::ahead::{Ahead, Submit};
+use crate::gpu::ahead::Ahead;
 use crate::gpu::buffer::{Counters, DeviceBuffer};
+use crate::gpu::fault::{Health, kind_of};
+#[cfg(test)]
+use crate::gpu::inject::{Fault, Point};
 use crate::gpu::kernels::{Access, Extension, KERNELS, Kernel, KernelId};
 use crate::gpu::plan::DeviceProfile;
 use crate::gpu::profile::profile;
@@ -21,9 +20,7 @@ use crate::gpu::shader::Shader;
 use crate::gpu::specialise::{Key, Specialisation};
 use crate::gpu::transfer::Download;
 use crate::gpu::trial::{EXTENSIONS, try_extension};
-
-/// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
-const TIMEOUT: Duration = Duration::from_secs(60);
+use crate::gpu::waiter::Waiter;
 
 /// Large uploads go in pieces, because every write is staged in memory of its own until the next submit.
 const UPLOAD_BYTES: usize = 16 << 20;
@@ -50,13 +47,14 @@ pub(crate) struct GpuDevice {
     checks_shaders: bool,
     /// what shaders check when they run
     runtime_checks: wgpu::ShaderRuntimeChecks,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     /// submits that may still be under way
     pub(super) ahead: Ahead,
     /// through which tensors are read that stay on the device otherwise
     pub(super) staging: Mutex<Download>,
-    /// the first failure that no call was there to receive
-    failure: Arc<Mutex<Option<(ErrorKind, String)>>>,
+    /// what is known of its failures
+    pub(crate) health: Arc<Health>,
+    pub(super) waiter: Waiter,
 }
 
 struct KernelLayout {
@@ -77,7 +75,7 @@ impl GpuDevice {
             for extension in extensions {
                 if let Err(error) = try_extension(&mut device, adapter, extension).await {
                     sound = !matches!(error.kind(), ErrorKind::DeviceLost | ErrorKind::Timeout);
-                    refusals.push((extension, crate::one_line(&error.to_string())));
+                    refusals.push((extension, one_line(&error.to_string())));
                     if !sound {
                         break;
                     }
@@ -98,7 +96,8 @@ impl GpuDevice {
         }
     }
 
-    async fn open_with(adapter: &Adapter, checked_shaders: bool, extensions: &[Extension]) -> Result<Self> {
+    /// As [`GpuDevice::open`], with these of the optional hardware, not tried.
+    pub(crate) async fn open_with(adapter: &Adapter, checked_shaders: bool, extensions: &[Extension]) -> Result<Self> {
         let limits = adapter.adapter.limits();
         let optional = extensions.iter().fold(wgpu::Features::TIMESTAMP_QUERY, |features, extension| features | extension.wgpu_features());
         let descriptor = wgpu::DeviceDescriptor {
@@ -113,14 +112,14 @@ impl GpuDevice {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::new(ErrorKind::NoAdapter, format!("adapter {} does not open: {error}", adapter.info)).with_source(error))?;
-        let failure = Arc::new(Mutex::new(None));
+        let health = Arc::new(Health::new(&adapter.info));
         device.on_uncaptured_error(Arc::new({
-            let failure = Arc::clone(&failure);
-            move |error: wgpu::Error| keep_first(&failure, kind_of(&error), error.to_string())
+            let health = Arc::clone(&health);
+            move |error: wgpu::Error| health.keep(&error)
         }));
         device.set_device_lost_callback({
-            let failure = Arc::clone(&failure);
-            move |reason, message| keep_first(&failure, ErrorKind::DeviceLost, format!("the device was lost ({reason:?}): {message}"))
+            let health = Arc::clone(&health);
+            move |reason, message| health.lose(&format!("the device was lost ({reason:?}): {message}"))
         });
         let runtime_checks = if checked_shaders { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let state_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
@@ -130,6 +129,7 @@ impl GpuDevice {
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
         let profile = profile(&adapter.info, &limits);
         Ok(Self {
+            waiter: Waiter { device: device.clone(), health: Arc::clone(&health) },
             device,
             queue,
             profile,
@@ -142,7 +142,7 @@ impl GpuDevice {
             counters: Arc::default(),
             ahead: Ahead::default(),
             staging: Mutex::default(),
-            failure,
+            health,
         })
     }
 
@@ -238,6 +238,8 @@ impl GpuDevice {
         let size = bytes.max(16).next_multiple_of(4);
         let make = || self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation });
         let buffer = self.checked(&format!("buffer `{name}` of {size} bytes"), make).await?;
+        // a lost device hands out buffers that are none, without a word
+        self.still_there()?;
         Ok(DeviceBuffer::new(buffer, &self.counters))
     }
 
@@ -288,6 +290,10 @@ impl GpuDevice {
     /// Runs `make` and turns what the graphics API has to say about it into an error about `subject`.
     pub(crate) async fn checked<T>(&self, subject: &str, make: impl FnOnce() -> T) -> Result<T> {
         self.failed()?;
+        #[cfg(test)]
+        if self.health.pass(&self.device, Point::Make) == Some(Fault::Memory) {
+            return Err(self.explain(Error::new(ErrorKind::OutOfMemory, format!("{}: {subject}: not enough memory left", self.info))));
+        }
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
@@ -297,68 +303,11 @@ impl GpuDevice {
         let errors = [internal.await, validation.await, memory.await];
         match errors.into_iter().flatten().next() {
             None => Ok(made),
-            Some(error) => Err(Error::new(kind_of(&error), format!("{subject}: {error}")).with_source(error)),
+            Some(error) => {
+                let what = format!("{}: {subject}: {}", self.info, one_line(&error.to_string()).trim_end_matches('.'));
+                Err(self.explain(Error::new(kind_of(&error), what).with_source(error)))
+            }
         }
-    }
-
-    /// The failure that came when no call was there to receive it, if there was one. It is told once, but for a lost device, which stays lost.
-    pub(crate) fn failed(&self) -> Result<()> {
-        let mut failure = lock(&self.failure);
-        let told = if matches!(&*failure, Some((ErrorKind::DeviceLost, _))) { failure.clone() } else { failure.take() };
-        match told {
-            None => Ok(()),
-            Some((kind, message)) => Err(Error::new(kind, format!("{}: {message}", self.info))),
-        }
-    }
-
-    /// Waits until the device has done `submit` and everything before it.
-    pub(crate) async fn wait(&self, submit: Submit, wait: Wait) -> Result<()> {
-        let waited = match wait {
-            Wait::Block => poll(&self.device, submit.index),
-            Wait::Async => self.wait_elsewhere(submit.index).await,
-        };
-        self.ahead.done(submit.number);
-        // asked first, because a lost device can look like one that is done, or like one that never got the work
-        self.failed()?;
-        waited.map_err(|error| error.within(&self.info))
-    }
-
-    /// Waits in a thread of its own.
-    async fn wait_elsewhere(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        let (sender, receiver) = oneshot_channel();
-        let device = self.device.clone();
-        let waiter = std::thread::Builder::new().name("cellgate wait".to_owned());
-        let wait = move || {
-            // nobody receives where the caller dropped the future, and that is fine
-            let _ = sender.send(poll(&device, index));
-        };
-        waiter.spawn(wait).map_err(|error| Error::new(ErrorKind::Io, format!("no thread to wait for the device in: {error}")).with_source(error))?;
-        receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
-    }
-
-    /// Asks for the first `bytes` bytes of `buffer` to be mapped once the submits so far that use it are done; [`Mapping::done`] says when.
-    pub(crate) fn map(buffer: &wgpu::Buffer, bytes: u64, mode: wgpu::MapMode) -> Mapping {
-        let (sender, receiver) = oneshot_channel();
-        buffer.map_async(mode, 0..bytes, move |result| {
-            // nobody receives where the call was given up
-            let _ = sender.send(result);
-        });
-        Mapping(receiver)
-    }
-
-    /// Waits for `submit`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
-    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, submit: Submit, wait: Wait, store: impl FnOnce(&[u8])) -> Result<()> {
-        self.counters.reads.fetch_add(1, Ordering::Relaxed);
-        let mapping = Self::map(staging, bytes, wgpu::MapMode::Read);
-        self.wait(submit, wait).await?;
-        mapping.done().await?;
-        let view = staging
-            .get_mapped_range(0..bytes)
-            .map_err(|error| Error::new(ErrorKind::Validation, format!("results cannot be read: {error}")).with_source(error))?;
-        store(&view);
-        drop(view);
-        staging.unmap();
-        Ok(())
     }
 }
 
@@ -369,20 +318,6 @@ fn experimental() -> wgpu::ExperimentalFeatures {
     // workgroup memory by its own arithmetic: no kernel relies on checks there. What naga leaves out of its SPIR-V is said in that file, and a trial
     // on every device that is opened shows whether it matters there.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
-}
-
-/// A buffer that is about to be mapped.
-pub(crate) struct Mapping(OneshotReceiver<std::result::Result<(), wgpu::BufferAsyncError>>);
-
-impl Mapping {
-    /// Comes back when the buffer is mapped; somebody has to wait for the device meanwhile, or have done so.
-    pub(crate) async fn done(self) -> Result<()> {
-        match self.0.receive().await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("a buffer cannot be mapped: {error}")).with_source(error)),
-            None => Err(Error::new(ErrorKind::DeviceLost, "a buffer was never mapped")),
-        }
-    }
 }
 
 impl KernelLayout {
@@ -422,28 +357,6 @@ fn storage_entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
         },
         count: None,
     }
-}
-
-/// Waits on this thread. A lost device makes the poll itself panic on some backends.
-fn poll(device: &wgpu::Device, index: wgpu::SubmissionIndex) -> Result<()> {
-    let poll = || device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(TIMEOUT) });
-    match catch_unwind(AssertUnwindSafe(poll)) {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(wgpu::PollError::Timeout)) => Err(Error::new(ErrorKind::Timeout, format!("no answer from the device within {} s", TIMEOUT.as_secs()))),
-        Ok(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("the device never got the work: {error}")).with_source(error)),
-        Err(_) => Err(Error::new(ErrorKind::DeviceLost, "the device was lost while waiting for it")),
-    }
-}
-
-fn kind_of(error: &wgpu::Error) -> ErrorKind {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
-        wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => ErrorKind::Validation,
-    }
-}
-
-fn keep_first(failure: &Mutex<Option<(ErrorKind, String)>>, kind: ErrorKind, message: String) {
-    lock(failure).get_or_insert((kind, message));
 }
 
 /// What a panicking thread leaves behind here is whole: every critical section is one assignment.

@@ -9,7 +9,10 @@ mod buffer;
 mod call;
 mod dense;
 mod device;
+mod fault;
 pub mod form;
+#[cfg(test)]
+pub(crate) mod inject;
 pub mod kernels;
 mod lstm;
 pub mod pack;
@@ -26,7 +29,10 @@ mod tensor;
 mod timer;
 mod transfer;
 mod trial;
+mod waiter;
 
+#[cfg(test)]
+pub(crate) use adapter::Adapter;
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use call::{DeviceCall, Source};
 pub(crate) use dense::{DenseInput, GpuDense};

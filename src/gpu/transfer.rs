@@ -11,7 +11,7 @@ use ndarray::{ArrayView3, ArrayViewD, ArrayViewMut3, ArrayViewMut4, ArrayViewMut
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::ahead::Submit;
 use crate::gpu::buffer::DeviceBuffer;
-use crate::gpu::device::Mapping;
+use crate::gpu::waiter::Mapping;
 use crate::gpu::{GpuDevice, Wait};
 
 const F32: usize = size_of::<f32>();
@@ -51,7 +51,7 @@ impl Upload {
             Some((buffer, None)) => Ok(buffer),
             Some((buffer, Some(Remap { mapping, submit }))) => {
                 device.wait(submit, wait).await?;
-                mapping.done().await?;
+                mapping.done(device)?;
                 Ok(buffer)
             }
             None => device.mapped_buffer("upload", bytes, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC).await,
@@ -59,9 +59,9 @@ impl Upload {
     }
 
     /// Puts the buffer back, from which a submit copies; where somebody `waited` for that, it is mapped already.
-    pub(super) async fn put(&mut self, buffer: DeviceBuffer, remap: Remap, waited: bool) -> Result<()> {
+    pub(super) fn put(&mut self, device: &GpuDevice, buffer: DeviceBuffer, remap: Remap, waited: bool) -> Result<()> {
         let remap = if waited {
-            remap.mapping.done().await?;
+            remap.mapping.done(device)?;
             None
         } else {
             Some(remap)
@@ -93,10 +93,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(buffer: &wgpu::Buffer) -> Result<Self> {
-        let view = buffer
-            .get_mapped_range_mut(..)
-            .map_err(|error| Error::new(ErrorKind::Validation, format!("inputs cannot be written: {error}")).with_source(error))?;
+    pub(super) fn new(device: &GpuDevice, buffer: &wgpu::Buffer) -> Result<Self> {
+        let view = buffer.get_mapped_range_mut(..).map_err(|error| {
+            device.explain(Error::new(ErrorKind::Validation, format!("{}: inputs cannot be written: {error}", device.info())).with_source(error))
+        })?;
         Ok(Self { view, end: 0 })
     }
 

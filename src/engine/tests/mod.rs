@@ -1,5 +1,7 @@
 //! What the host's backends cannot provoke by themselves, and what no adapter at hand does.
 
+mod faults;
+
 use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
@@ -8,11 +10,12 @@ use crate::device::DeviceKind;
 use crate::engine::dense::DenseRunner;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Selection};
-use crate::gpu::{self, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Wait};
+use crate::gpu::{self, Adapter, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Wait};
 use crate::network::LstmResults;
 use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
 
-fn session(input_size: usize, hidden_size: usize) -> Result<Session> {
+/// A stack of one layer, its weights all the same.
+fn network(input_size: usize, hidden_size: usize) -> Result<Network> {
     let cell = crate::CellWeights {
         weight_ih: Array2::from_elem((4 * hidden_size, input_size), 0.1),
         weight_hh: Array2::from_elem((4 * hidden_size, hidden_size), 0.1),
@@ -23,7 +26,21 @@ fn session(input_size: usize, hidden_size: usize) -> Result<Session> {
         layer_norm: None,
     };
     let lstm = Lstm::new(LstmConfig { bias: false, ..LstmConfig::new(input_size, hidden_size) }, vec![cell])?;
-    Engine::new(DeviceChoice::Cpu)?.session(&Network::from_lstm(lstm, false), Options::default())
+    Ok(Network::from_lstm(lstm, false))
+}
+
+fn session(input_size: usize, hidden_size: usize) -> Result<Session> {
+    Engine::new(DeviceChoice::Cpu)?.session(&network(input_size, hidden_size)?, Options::default())
+}
+
+/// The first adapter that can be used; `None`, said on stderr, where there is none.
+fn an_adapter() -> Option<Adapter> {
+    let adapter = pollster::block_on(gpu::adapters(None)).into_iter().find(|adapter| adapter.info.unusable.is_none());
+    if adapter.is_none() {
+        assert!(std::env::var_os("CELLGATE_REQUIRE_GPU").is_none(), "no adapter found, and CELLGATE_REQUIRE_GPU is set");
+        eprintln!("ignored: no adapter found");
+    }
+    adapter
 }
 
 /// The text of the error of kind `Config` that `result` must be.
@@ -106,13 +123,8 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
 
 /// An engine of both sides whose GPU binds at most so many bytes; `None`, said on stderr, where there is no adapter.
 fn with_a_small_gpu(max_binding_bytes: u64) -> Result<Option<Engine>> {
-    let adapters = pollster::block_on(gpu::adapters(None));
-    let Some(adapter) = adapters.iter().find(|adapter| adapter.info.unusable.is_none()) else {
-        assert!(std::env::var_os("CELLGATE_REQUIRE_GPU").is_none(), "no adapter found, and CELLGATE_REQUIRE_GPU is set");
-        eprintln!("ignored: no adapter found");
-        return Ok(None);
-    };
-    let mut device = pollster::block_on(GpuDevice::open(adapter, true))?;
+    let Some(adapter) = an_adapter() else { return Ok(None) };
+    let mut device = pollster::block_on(GpuDevice::open(&adapter, true))?;
     device.profile.max_binding_bytes = max_binding_bytes;
     let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
     Ok(Some(Engine { selection: Arc::new(selection), backend: Backend::Either(Arc::new(device)), lacks_a_gpu: false }))

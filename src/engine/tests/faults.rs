@@ -1,0 +1,186 @@
+//! Devices that fail, at every point where the host waits for one or makes something on it.
+
+use std::time::{Duration, Instant};
+
+use ndarray::{Array2, Array3};
+
+use crate::engine::tests::{an_adapter, network};
+use crate::gpu::inject::Fault;
+use crate::gpu::{Adapter, GpuDevice};
+use crate::{Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session, Slot, State, Stream, Tuning};
+
+/// Nothing that fails takes longer to say so.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a service has on a device.
+struct Service {
+    engine: Engine,
+    session: Session,
+    state: State,
+    stream: Stream<'static>,
+    slots: Vec<Slot>,
+}
+
+fn options() -> Options {
+    Options { tuning: Tuning::Model, ..Options::default() }
+}
+
+fn x() -> Array3<f32> {
+    Array3::from_shape_fn((3, 2, 4), |(step, row, k)| (step + row + k) as f32 / 16.0)
+}
+
+impl Service {
+    fn new(adapter: &Adapter) -> Result<Self> {
+        let device = pollster::block_on(GpuDevice::open_with(adapter, true, &[]))?;
+        let engine = Engine::of_gpu(device, "for a test".to_owned());
+        let network = network(4, 5)?;
+        let mut session = engine.session(&network, options())?;
+        let state = session.state(2)?;
+        let mut stream = engine.session(&network, options())?.into_stream(3)?;
+        let slots = vec![stream.join()?, stream.join()?];
+        Ok(Self { engine, session, state, stream, slots })
+    }
+
+    fn device(&self) -> &GpuDevice {
+        self.engine.backend().gpu().expect("it was made of one")
+    }
+
+    fn arm(&self, points: usize, fault: Fault) {
+        self.device().health.inject.arm(points, fault);
+    }
+
+    fn step(&mut self) -> Result<Vec<Array2<f32>>> {
+        let chunk = Array2::from_elem((2, 4), 0.5);
+        self.stream.step(&[(self.slots[0], chunk.view()), (self.slots[1], chunk.view())])
+    }
+}
+
+/// A call of each kind; what it returned, in numbers.
+type Ask = fn(&mut Service) -> Result<Vec<f32>>;
+
+fn numbers(outputs: &Outputs) -> Result<Vec<f32>> {
+    Ok(outputs["y"].iter().copied().collect())
+}
+
+const ASKS: [(&str, Ask); 10] = [
+    ("run", |service| numbers(&service.session.run(&Inputs::new().with("x", x().view()))?)),
+    ("run_async", |service| numbers(&pollster::block_on(service.session.run_async(&Inputs::new().with("x", x().view())))?)),
+    ("run_with_state", |service| numbers(&service.session.run_with_state(&Inputs::new().with("x", x().view()), &mut service.state)?)),
+    ("read_state", |service| Ok(service.session.read_state(&service.state)?[0].c.iter().copied().collect())),
+    ("step", |service| Ok(service.step()?.concat_values())),
+    ("step_all", |service| Ok(service.stream.step_all(Array3::from_elem((2, 3, 4), 0.25).view())?.into_iter().collect())),
+    ("read", |service| Ok(service.stream.read(service.slots[0])?.h.into_iter().collect())),
+    ("session", |service| service.engine.session(service.session.network(), options()).map(|_| Vec::new())),
+    ("tune", |service| service.session.tune(1, 2).map(|_| Vec::new())),
+    ("peak", |service| service.engine.peak().map(|_| Vec::new())),
+];
+
+trait Values {
+    fn concat_values(&self) -> Vec<f32>;
+}
+
+impl Values for Vec<Array2<f32>> {
+    fn concat_values(&self) -> Vec<f32> {
+        self.iter().flatten().copied().collect()
+    }
+}
+
+/// What `error` says is a line, and names the device.
+fn is_clear(error: &Error, device: &GpuDevice) -> bool {
+    let text = error.to_string();
+    !text.contains('\n') && !text.ends_with('.') && text.contains(&device.info().to_string())
+}
+
+#[test]
+fn a_lost_device_is_called_that_by_every_call_and_stays_lost() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    for polled in [false, true] {
+        for (name, ask) in ASKS {
+            let mut service = Service::new(&adapter)?;
+            service.device().device.destroy();
+            if polled {
+                let _ = service.device().device.poll(wgpu::PollType::Poll);
+            }
+            for _ in 0..2 {
+                let started = Instant::now();
+                let error = ask(&mut service).err();
+                let is_lost = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::DeviceLost && is_clear(error, service.device()));
+                let is_refused = error.as_ref().is_some_and(|error| error.to_string().contains("did not finish"));
+                assert!(is_lost || is_refused, "{name}, polled {polled}: {error:?}");
+                assert!(started.elapsed() < SOON, "{name}, polled {polled}: it took {:?}", started.elapsed());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loss_is_not_forgotten_for_a_failure_that_came_before() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let mut service = Service::new(&adapter)?;
+    // an error that no call is there to receive, then the loss
+    let wrong = wgpu::BufferDescriptor { label: None, size: u64::MAX - 3, usage: wgpu::BufferUsages::STORAGE, mapped_at_creation: false };
+    drop(service.device().device.create_buffer(&wrong));
+    service.device().device.destroy();
+    let _ = service.device().device.poll(wgpu::PollType::Poll);
+    for _ in 0..3 {
+        let ran = service.session.run(&Inputs::new().with("x", x().view()));
+        assert_eq!(ran.err().map(|error| error.kind()), Some(ErrorKind::DeviceLost));
+    }
+    Ok(())
+}
+
+/// Calls on what a service has, whose faults are told apart by the point where they happen.
+const SWEPT: [&str; 5] = ["run", "run_async", "run_with_state", "step", "read_state"];
+
+#[test]
+fn every_fault_at_every_point_is_told_and_takes_no_more_than_it_must() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let mut happened = 0;
+    for (name, ask) in ASKS.into_iter().filter(|(name, _)| SWEPT.contains(name)) {
+        let expected = ask(&mut Service::new(&adapter)?)?;
+        for fault in Fault::ALL {
+            // what the device itself does is the same at many points
+            let stride = if matches!(fault, Fault::Destroyed | Fault::DestroyedAndPolled | Fault::Told) { 4 } else { 1 };
+            for point in (0..).step_by(stride) {
+                let mut service = Service::new(&adapter)?;
+                service.arm(point, fault);
+                let started = Instant::now();
+                let answer = ask(&mut service);
+                assert!(started.elapsed() < SOON, "{name}, {fault:?} at {point}: it took {:?}", started.elapsed());
+                if !service.device().health.inject.has_happened() {
+                    assert_eq!(answer?, expected, "{name} without a fault");
+                    break;
+                }
+                happened += 1;
+                check(&service, &answer, &expected, &format!("{name}, {fault:?} at {point}"));
+                let again = ask(&mut service);
+                match (&answer, service.device().failed()) {
+                    // a call that had the device do nothing took nothing
+                    (Err(_), Ok(())) if !is_refused(&again) => assert_eq!(again?, expected, "{name}, {fault:?} at {point}: again"),
+                    (Err(_), Err(_)) => assert!(again.is_err(), "{name}, {fault:?} at {point}: a lost device gave something"),
+                    _ => {}
+                }
+            }
+        }
+    }
+    println!("{happened} faults");
+    Ok(())
+}
+
+/// An answer is right, or an error that says what happened.
+fn check(service: &Service, answer: &Result<Vec<f32>>, expected: &[f32], what: &str) {
+    match answer {
+        Ok(values) => assert_eq!(values, expected, "{what}"),
+        Err(error) => {
+            assert!(is_clear(error, service.device()), "{what}: {error:?}");
+            let kinds = [ErrorKind::DeviceLost, ErrorKind::Timeout, ErrorKind::OutOfMemory];
+            assert!(kinds.contains(&error.kind()) || (what.contains("Unmapped") && error.kind() == ErrorKind::Validation), "{what}: {error:?}");
+        }
+    }
+}
+
+/// Whether a call is refused because of one that did not finish.
+fn is_refused<T>(answer: &Result<T>) -> bool {
+    answer.as_ref().is_err_and(|error| error.to_string().contains("did not finish"))
+}

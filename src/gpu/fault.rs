@@ -1,0 +1,98 @@
+//! What is known of a device that fails. Every error of the graphics API comes by here, so that a lost device is called that, whatever it shows as, and
+//! stays lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use crate::device::DeviceInfo;
+use crate::error::{Error, ErrorKind, Result, one_line};
+use crate::gpu::GpuDevice;
+use crate::gpu::device::lock;
+
+/// How long a device that shows an error may take to finish its work: a destroyed one says so only then.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+/// What is known of a device.
+pub(crate) struct Health {
+    /// how errors call it
+    device: String,
+    /// why it is of no use any more, in a line: the first reason, for ever
+    lost: OnceLock<String>,
+    /// the first failure that no call was there to receive
+    failure: Mutex<Option<(ErrorKind, String)>>,
+    #[cfg(test)]
+    pub(crate) inject: super::inject::Inject,
+}
+
+impl Health {
+    pub(super) fn new(info: &DeviceInfo) -> Self {
+        Self {
+            device: info.to_string(),
+            lost: OnceLock::new(),
+            failure: Mutex::default(),
+            #[cfg(test)]
+            inject: super::inject::Inject::default(),
+        }
+    }
+
+    /// The device is of no use any more.
+    pub(super) fn lose(&self, why: &str) {
+        // the first reason is the one that explains the others
+        let _ = self.lost.set(one_line(why).trim_end_matches('.').to_owned());
+    }
+
+    /// What every call on a lost device is told.
+    pub(super) fn loss(&self) -> Option<Error> {
+        self.lost.get().map(|why| Error::new(ErrorKind::DeviceLost, format!("{}: {why}", self.device)))
+    }
+
+    /// An error came that no call was there to receive.
+    pub(super) fn keep(&self, error: &wgpu::Error) {
+        lock(&self.failure).get_or_insert((kind_of(error), one_line(&error.to_string())));
+    }
+
+    fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take().map(|(kind, message)| Error::new(kind, format!("{}: {message}", self.device)))
+    }
+}
+
+impl GpuDevice {
+    /// That the device is lost, or the failure that came when no call was there to receive it. A failure is told once, a loss to every call.
+    pub(crate) fn failed(&self) -> Result<()> {
+        let failure = || self.health.take_failure().map(|failure| self.explain(failure));
+        self.health.loss().or_else(failure).map_or(Ok(()), Err)
+    }
+
+    /// What an error of the graphics API comes down to: a lost device shows as all kinds of them.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        self.look(wgpu::PollType::Poll);
+        if error.kind() == ErrorKind::Validation {
+            self.look(wgpu::PollType::Wait { submission_index: None, timeout: Some(LAST_WORK) });
+        }
+        match self.health.loss() {
+            Some(loss) => loss.with_source(error),
+            None => error,
+        }
+    }
+
+    /// That the device is lost, where it is. Some losses are known only once somebody has polled.
+    pub(super) fn still_there(&self) -> Result<()> {
+        self.look(wgpu::PollType::Poll);
+        self.health.loss().map_or(Ok(()), Err)
+    }
+
+    /// Polls once, unless the device is known to be lost.
+    fn look(&self, how: wgpu::PollType) {
+        if self.health.loss().is_none() && catch_unwind(AssertUnwindSafe(|| self.device.poll(how))).is_err() {
+            self.health.lose("the device was lost, as a poll found");
+        }
+    }
+}
+
+pub(super) fn kind_of(error: &wgpu::Error) -> ErrorKind {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+        wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => ErrorKind::Validation,
+    }
+}

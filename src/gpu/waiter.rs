@@ -1,0 +1,140 @@
+//! Waits for the device that end, whatever becomes of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use futures_intrusive::channel::shared::oneshot_channel;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::ahead::Submit;
+use crate::gpu::fault::Health;
+#[cfg(test)]
+use crate::gpu::inject::{Fault, Point};
+use crate::gpu::{GpuDevice, Wait};
+
+/// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often somebody looks whether a buffer is mapped, where that takes time.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What waits for a device, on any thread.
+#[derive(Clone)]
+pub(super) struct Waiter {
+    pub(super) device: wgpu::Device,
+    pub(super) health: Arc<Health>,
+}
+
+impl Waiter {
+    /// Waits on this thread. A lost device makes the poll itself panic on some backends.
+    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let poll = || {
+            #[cfg(test)]
+            match self.health.pass(&self.device, Point::Wait) {
+                Some(Fault::Hang) => return Err(wgpu::PollError::Timeout),
+                // a panic that prints nothing
+                Some(Fault::Panic) => std::panic::resume_unwind(Box::new("a poll of a lost device")),
+                _ => {}
+            }
+            self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(TIMEOUT) })
+        };
+        match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(wgpu::PollError::Timeout)) => Err(timeout()),
+            Ok(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("the device never got the work: {error}")).with_source(error)),
+            Err(_) => {
+                self.health.lose("the device was lost while it was waited for");
+                Err(Error::new(ErrorKind::DeviceLost, "the device was lost while it was waited for"))
+            }
+        }
+    }
+
+    /// Waits in a thread of its own.
+    async fn wait_elsewhere(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let (sender, receiver) = oneshot_channel();
+        let waiter = self.clone();
+        let thread = std::thread::Builder::new().name("cellgate wait".to_owned());
+        let wait = move || {
+            // nobody receives where the caller dropped the future, and that is fine
+            let _ = sender.send(waiter.wait(index));
+        };
+        thread.spawn(wait).map_err(|error| Error::new(ErrorKind::Io, format!("no thread to wait for the device in: {error}")).with_source(error))?;
+        receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
+    }
+}
+
+impl GpuDevice {
+    /// Waits until the device has done `submit` and everything before it.
+    pub(crate) async fn wait(&self, submit: Submit, wait: Wait) -> Result<()> {
+        let waited = match wait {
+            Wait::Block => self.waiter.wait(submit.index),
+            Wait::Async => self.waiter.wait_elsewhere(submit.index).await,
+        };
+        self.ahead.done(submit.number);
+        // asked first, because a lost device can look like one that is done
+        self.failed()?;
+        waited.map_err(|error| self.explain(error.within(self.info())))
+    }
+
+    /// Asks for the first `bytes` bytes of `buffer` to be mapped once the submits so far that use it are done; [`Mapping::done`] says when.
+    pub(crate) fn map(buffer: &wgpu::Buffer, bytes: u64, mode: wgpu::MapMode) -> Mapping {
+        let mapped = Arc::new(OnceLock::new());
+        let mapping = Mapping(Arc::clone(&mapped));
+        buffer.map_async(mode, 0..bytes, move |result| {
+            // it is told once
+            let _ = mapped.set(result);
+        });
+        mapping
+    }
+
+    /// Waits for `submit`, which copied results to `staging`, and gives the first `bytes` bytes of them to `store`.
+    pub(crate) async fn read(&self, staging: &wgpu::Buffer, bytes: u64, submit: Submit, wait: Wait, store: impl FnOnce(&[u8])) -> Result<()> {
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        let mapping = Self::map(staging, bytes, wgpu::MapMode::Read);
+        self.wait(submit, wait).await?;
+        mapping.done(self)?;
+        let view = staging.get_mapped_range(0..bytes).map_err(|error| {
+            self.explain(Error::new(ErrorKind::Validation, format!("{}: results cannot be read: {error}", self.info())).with_source(error))
+        })?;
+        store(&view);
+        drop(view);
+        staging.unmap();
+        Ok(())
+    }
+}
+
+/// A buffer that is about to be mapped.
+pub(crate) struct Mapping(Arc<OnceLock<std::result::Result<(), wgpu::BufferAsyncError>>>);
+
+impl Mapping {
+    /// Comes back when the buffer is mapped. Somebody has waited for the submits that use it, so it is mapped already, or about to be by another
+    /// thread that polled; a device that does neither is not waited for without end.
+    pub(crate) fn done(self, device: &GpuDevice) -> Result<()> {
+        let started = Instant::now();
+        let failed = |kind, what: String| Error::new(kind, format!("{}: a buffer cannot be mapped: {what}", device.info()));
+        #[cfg(test)]
+        if device.health.pass(&device.device, Point::Map) == Some(Fault::Unmapped) {
+            return Err(device.explain(failed(ErrorKind::Validation, "for a test".to_owned())));
+        }
+        loop {
+            // asked before the result: who drops its end has told what there is to tell
+            let is_given_up = Arc::strong_count(&self.0) == 1;
+            match self.0.get() {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => return Err(device.explain(failed(ErrorKind::Validation, error.to_string()).with_source(error.clone()))),
+                None if is_given_up => return Err(device.explain(failed(ErrorKind::Validation, "the request was dropped".to_owned()))),
+                None => device.still_there()?,
+            }
+            if started.elapsed() > TIMEOUT {
+                return Err(timeout().within(device.info()));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+fn timeout() -> Error {
+    Error::new(ErrorKind::Timeout, format!("no answer from the device within {} s", TIMEOUT.as_secs()))
+}
