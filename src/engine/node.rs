@@ -219,8 +219,14 @@ pub(super) async fn run_node<'n>(
                 let values = runner.read_state(state, wait).await?;
                 pass_through(results, &InitialState { h: Some(values.h.view()), c: Some(values.c.view()) });
             } else {
-                *torn = true;
-                kept = runner.run_on_device(&call, None, state, results, wait).await?;
+                // a future that is dropped leaves it so
+                let was_torn = std::mem::replace(torn, true);
+                state.begin();
+                let ran = runner.run_on_device(&call, None, state, results, wait).await;
+                if ran.is_err() {
+                    *torn = was_torn || state.has_moved();
+                }
+                kept = ran?;
             }
         }
         None => {

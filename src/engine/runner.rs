@@ -37,6 +37,18 @@ pub(crate) enum NodeState {
 }
 
 impl NodeState {
+    /// A call begins, and has moved nothing.
+    pub(crate) fn begin(&mut self) {
+        if let Self::Gpu(state) = self {
+            state.begin();
+        }
+    }
+
+    /// Whether a call that failed may have moved it. Where the host computes nothing fails but by a panic, which says nothing of how far it came.
+    pub(crate) fn has_moved(&self) -> bool {
+        if let Self::Gpu(state) = self { state.has_moved() } else { true }
+    }
+
     /// Where calls on it run.
     pub(crate) fn side(&self) -> DeviceKind {
         match self {

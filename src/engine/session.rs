@@ -164,8 +164,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`], and [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's, the call gives an initial state as well,
-    /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error other than `Shape` and `Config` the state
-    /// is to be written anew, and so it is where a network of several LSTMs fails behind the first.
+    /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error that came when the device had begun to move
+    /// the state it is to be written anew, and so it is where a network of several LSTMs fails behind the first; after any other it is what it was.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
         pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block, None))
     }

@@ -36,7 +36,8 @@ static NEXT_TURN: AtomicU64 = AtomicU64::new(1);
 /// borrows the session, or [`Session::into_stream`], which moves it into the stream, so that a struct of yours can hold it.
 ///
 /// A step that fails on the way, or whose future is dropped before its end, leaves some states moved and others not: the sequences that are
-/// in the stream then are lost. They must [`leave`](Stream::leave); whoever joins afterwards is not concerned.
+/// in the stream then are lost. They must [`leave`](Stream::leave); whoever joins afterwards is not concerned. A step that fails before it has
+/// given the device anything to do, for want of memory or of room, loses nobody.
 ///
 /// ```
 /// # use cellgate::{CellWeights, DeviceChoice, Engine, Lstm, LstmConfig, Network, Options};
@@ -300,9 +301,12 @@ impl<'s> Stream<'s> {
         let lost = std::mem::replace(&mut self.lost, newest);
         let (runner, _) = self.session.only_runner()?;
         runner.reset_profile();
-        runner.run(&call, None, &mut self.state, LstmResults { y: Some(y), ..LstmResults::default() }, wait).await?;
-        self.lost = lost;
-        Ok(())
+        self.state.begin();
+        let ran = runner.run(&call, None, &mut self.state, LstmResults { y: Some(y), ..LstmResults::default() }, wait).await;
+        if ran.is_ok() || !self.state.has_moved() {
+            self.lost = lost;
+        }
+        ran
     }
 
     /// Where the time of the last step went, as [`Session::profile`] says it.

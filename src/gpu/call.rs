@@ -291,6 +291,7 @@ impl GpuLstm {
                     stamped = self.timer.as_ref().map_or(0, |timer| timer.encode(&mut encoder, num_submits, download, copied));
                 }
             }
+            block.moved = true;
             let submit = self.device.submit(encoder).await?;
             submitted.get_or_insert_with(Instant::now);
             if number == 0 {

@@ -25,6 +25,8 @@ pub(crate) struct StateBlock {
     pub(crate) slot: usize,
     /// what every call on it is built to: as long as a state lives, the order of its sums stays
     pub(crate) choice: Choice,
+    /// whether the call that is under way, or the last one, gave the device anything that moves the state
+    pub(crate) moved: bool,
 }
 
 /// Byte ranges of a block's buffer.
@@ -62,9 +64,19 @@ impl GpuState {
                 entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
             });
             let choice = choose(rows.len());
-            blocks.push(StateBlock { rows, buffer, bind_group, slot: 0, choice });
+            blocks.push(StateBlock { rows, buffer, bind_group, slot: 0, choice, moved: false });
         }
         Ok(Self { blocks })
+    }
+
+    /// A call begins, and has moved nothing.
+    pub(crate) fn begin(&mut self) {
+        self.blocks.iter_mut().for_each(|block| block.moved = false);
+    }
+
+    /// Whether the call that began last gave the device anything that moves the states.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.blocks.iter().any(|block| block.moved)
     }
 
     /// Rows of all blocks.

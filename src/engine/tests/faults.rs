@@ -184,3 +184,30 @@ fn check(service: &Service, answer: &Result<Vec<f32>>, expected: &[f32], what: &
 fn is_refused<T>(answer: &Result<T>) -> bool {
     answer.as_ref().is_err_and(|error| error.to_string().contains("did not finish"))
 }
+
+#[test]
+fn a_step_that_finds_no_memory_loses_nobody() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let mut undisturbed = Service::new(&adapter)?;
+    let expected = [undisturbed.step()?, undisturbed.step()?];
+    // longer than the step before, so that buffers have to grow
+    let long = Array2::from_elem((40, 4), 0.5);
+    let mut failed = 0;
+    for point in 0.. {
+        let mut service = Service::new(&adapter)?;
+        assert_eq!(service.step()?, expected[0]);
+        service.arm(point, Fault::Memory);
+        let answer = service.stream.step(&[(service.slots[1], long.view())]);
+        assert!(service.device().health.inject.has_happened(), "the submit is a point");
+        assert_eq!(answer.err().map(|error| error.kind()), Some(ErrorKind::OutOfMemory));
+        if service.stream.lost > 0 {
+            // it is the submit that failed: nobody knows what of it the device has done
+            break;
+        }
+        assert_eq!(service.step()?, expected[1], "after the memory ran out at {point}");
+        failed += 1;
+    }
+    assert!(failed > 5, "there are {failed} points before the first submit");
+    println!("{failed} points");
+    Ok(())
+}
