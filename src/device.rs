@@ -1,6 +1,7 @@
 //! Devices as a user sees them: what was asked for, what there is, and what was chosen and why. Plain data.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,9 @@ pub struct DeviceRequest {
     /// whether shaders check every index, bound every loop and guard every division; results have the same bits. `None`: in debug builds.
     /// A browser checks always.
     pub checked_shaders: Option<bool>,
+    /// a GPU that does nothing for so long while somebody waits for it hangs, and counts as lost from then on. `None`: 60 s; nothing that it is given
+    /// takes more than a fraction of a second.
+    pub timeout: Option<Duration>,
 }
 
 impl From<DeviceChoice> for DeviceRequest {

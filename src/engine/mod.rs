@@ -39,7 +39,7 @@ use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceU
 use crate::engine::candidates::Candidates;
 use crate::engine::runner::Runner;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{self, GpuDevice, NoFit, Wait};
+use crate::gpu::{self, GpuDevice, NoFit, Opening, Wait};
 use crate::measure::Peak;
 use crate::network::Network;
 use crate::reference;
@@ -148,7 +148,7 @@ impl Engine {
                 Ok(choice) => choice,
                 Err(no_fit) => return Ok(Err(no_fit)),
             };
-            match GpuDevice::open(&adapters[chosen], request.checked_shaders.unwrap_or(cfg!(debug_assertions))).await {
+            match GpuDevice::open(&adapters[chosen], Opening::new(request)).await {
                 Ok(device) => return Ok(Ok(Self::of_gpu(device, reason))),
                 Err(error) if request.choice == DeviceChoice::Auto && !names_a_gpu(request) => candidates.strike(chosen, &error),
                 Err(error) => return Err(error),
@@ -173,7 +173,9 @@ impl Engine {
                 let engine = match &info.unusable {
                     Some(why) => refused(why),
                     None if info.is_software() && !allow_software => refused("a software adapter, used only where it is named or allowed"),
-                    None => GpuDevice::open(&adapter, cfg!(debug_assertions)).await.map(|device| Self::of_gpu(device, "every device".to_owned())),
+                    None => GpuDevice::open(&adapter, Opening::new(&DeviceRequest::default()))
+                        .await
+                        .map(|device| Self::of_gpu(device, "every device".to_owned())),
                 };
                 all.push((info, engine));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::gpu::device::lock;
@@ -22,9 +23,21 @@ pub(crate) struct Submit {
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     submits: Mutex<(u64, VecDeque<Submit>)>,
+    /// when somebody last heard that one is done
+    progressed: Mutex<Option<Instant>>,
 }
 
 impl Ahead {
+    /// When somebody last heard that a submit is done, or `since`, if that is later.
+    pub(super) fn progressed(&self, since: Instant) -> Instant {
+        lock(&self.progressed).map_or(since, |progressed| progressed.max(since))
+    }
+
+    /// A submit is done.
+    pub(super) fn progress(&self) {
+        *lock(&self.progressed) = Some(Instant::now());
+    }
+
     fn add(&self, index: wgpu::SubmissionIndex) -> Submit {
         let (number, submits) = &mut *lock(&self.submits);
         *number += 1;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::device::{DeviceInfo, DeviceUsage};
+use crate::device::{DeviceInfo, DeviceRequest, DeviceUsage};
 use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::adapter::Adapter;
 use crate::gpu::ahead::Ahead;
@@ -34,6 +35,25 @@ pub(crate) enum Wait {
     Async,
 }
 
+/// A device that does nothing for this long hangs: no submit is planned to run longer than a fraction of a second.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How a device is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// whether shaders check what they do, or trust the plan
+    pub(crate) checked_shaders: bool,
+    /// a device that does nothing for so long hangs
+    pub(crate) timeout: Duration,
+}
+
+impl Opening {
+    /// As `request` has it.
+    pub(crate) fn new(request: &DeviceRequest) -> Self {
+        Self { checked_shaders: request.checked_shaders.unwrap_or(cfg!(debug_assertions)), timeout: request.timeout.unwrap_or(TIMEOUT) }
+    }
+}
+
 /// An open device.
 pub(crate) struct GpuDevice {
     pub(crate) device: wgpu::Device,
@@ -49,7 +69,7 @@ pub(crate) struct GpuDevice {
     runtime_checks: wgpu::ShaderRuntimeChecks,
     pub(super) counters: Arc<Counters>,
     /// submits that may still be under way
-    pub(super) ahead: Ahead,
+    pub(super) ahead: Arc<Ahead>,
     /// through which tensors are read that stay on the device otherwise
     pub(super) staging: Mutex<Download>,
     /// what is known of its failures
@@ -63,14 +83,14 @@ struct KernelLayout {
 }
 
 impl GpuDevice {
-    /// Opens the adapter's device, with shaders that check what they do or trust the plan. What optional hardware it has is tried first, and left
+    /// Opens the adapter's device. What optional hardware it has is tried first, and left
     /// alone, with the reason among the device's features, where it does not compute what it should.
-    pub(crate) async fn open(adapter: &Adapter, checked_shaders: bool) -> Result<Self> {
+    pub(crate) async fn open(adapter: &Adapter, opening: Opening) -> Result<Self> {
         let mut refusals: Vec<(Extension, String)> = Vec::new();
         loop {
             let asked = |extension: &Extension| extension.is_listed(adapter) && refusals.iter().all(|(refused, _)| refused != extension);
             let extensions: Vec<Extension> = EXTENSIONS.into_iter().filter(asked).collect();
-            let mut device = Self::open_with(adapter, checked_shaders, &extensions).await?;
+            let mut device = Self::open_with(adapter, opening, &extensions).await?;
             let mut sound = true;
             for extension in extensions {
                 if let Err(error) = try_extension(&mut device, adapter, extension).await {
@@ -97,7 +117,7 @@ impl GpuDevice {
     }
 
     /// As [`GpuDevice::open`], with these of the optional hardware, not tried.
-    pub(crate) async fn open_with(adapter: &Adapter, checked_shaders: bool, extensions: &[Extension]) -> Result<Self> {
+    pub(crate) async fn open_with(adapter: &Adapter, opening: Opening, extensions: &[Extension]) -> Result<Self> {
         let limits = adapter.adapter.limits();
         let optional = extensions.iter().fold(wgpu::Features::TIMESTAMP_QUERY, |features, extension| features | extension.wgpu_features());
         let descriptor = wgpu::DeviceDescriptor {
@@ -112,7 +132,7 @@ impl GpuDevice {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::new(ErrorKind::NoAdapter, format!("adapter {} does not open: {error}", adapter.info)).with_source(error))?;
-        let health = Arc::new(Health::new(&adapter.info));
+        let (health, ahead) = (Arc::new(Health::new(&adapter.info)), Arc::new(Ahead::default()));
         device.on_uncaptured_error(Arc::new({
             let health = Arc::clone(&health);
             move |error: wgpu::Error| health.keep(&error)
@@ -121,7 +141,7 @@ impl GpuDevice {
             let health = Arc::clone(&health);
             move |reason, message| health.lose(&format!("the device was lost ({reason:?}): {message}"))
         });
-        let runtime_checks = if checked_shaders { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
+        let runtime_checks = if opening.checked_shaders { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let state_layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some("cellgate.state"),
             entries: &[storage_entry(0, Access::ReadWrite)],
@@ -129,7 +149,7 @@ impl GpuDevice {
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
         let profile = profile(&adapter.info, &limits);
         Ok(Self {
-            waiter: Waiter { device: device.clone(), health: Arc::clone(&health) },
+            waiter: Waiter { device: device.clone(), health: Arc::clone(&health), ahead: Arc::clone(&ahead), timeout: opening.timeout },
             device,
             queue,
             profile,
@@ -137,10 +157,10 @@ impl GpuDevice {
             state_layout,
             layouts,
             pipelines: Mutex::default(),
-            checks_shaders: checked_shaders,
+            checks_shaders: opening.checked_shaders,
             runtime_checks,
             counters: Arc::default(),
-            ahead: Ahead::default(),
+            ahead,
             staging: Mutex::default(),
             health,
         })

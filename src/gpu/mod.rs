@@ -36,7 +36,7 @@ pub(crate) use adapter::Adapter;
 pub(crate) use adapter::{NoFit, adapters, choose};
 pub(crate) use call::{DeviceCall, Source};
 pub(crate) use dense::{DenseInput, GpuDense};
-pub(crate) use device::{GpuDevice, Wait};
+pub(crate) use device::{GpuDevice, Opening, Wait};
 pub(crate) use lstm::{GpuLstm, GpuOptions};
 pub(crate) use plan::Split;
 pub(crate) use state::GpuState;

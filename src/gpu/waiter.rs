@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::ahead::Submit;
+use crate::gpu::ahead::{Ahead, Submit};
 use crate::gpu::fault::Health;
 #[cfg(test)]
 use crate::gpu::inject::{Fault, Point};
 use crate::gpu::{GpuDevice, Wait};
 
-/// No submit is planned to run longer than a fraction of a second; a device that needs this long hangs.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one poll waits: wgpu holds a lock meanwhile that others may need to submit.
+const SLICE: Duration = Duration::from_millis(500);
 
 /// How often somebody looks whether a buffer is mapped, where that takes time.
 const LOOK: Duration = Duration::from_millis(1);
@@ -25,30 +25,58 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Waiter {
     pub(super) device: wgpu::Device,
     pub(super) health: Arc<Health>,
+    pub(super) ahead: Arc<Ahead>,
+    /// a device that does nothing for so long hangs
+    pub(super) timeout: Duration,
 }
 
 impl Waiter {
-    /// Waits on this thread. A lost device makes the poll itself panic on some backends.
-    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    /// Waits on this thread, until the device has done the work, is lost, or has done nothing at all for as long as it may.
+    fn wait(&self, index: &wgpu::SubmissionIndex) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let left = self.timeout.saturating_sub(self.ahead.progressed(started).elapsed());
+            match self.poll(index, left.min(SLICE))? {
+                true => {
+                    self.ahead.progress();
+                    return Ok(());
+                }
+                // a caller is told why
+                false if self.health.loss().is_some() => return Ok(()),
+                false if left.is_zero() => return Err(self.hang()),
+                false => {}
+            }
+        }
+    }
+
+    /// Waits for `timeout` at most; whether the work is done. A lost device makes the poll itself panic on some backends.
+    fn poll(&self, index: &wgpu::SubmissionIndex, timeout: Duration) -> Result<bool> {
         let poll = || {
             #[cfg(test)]
             match self.health.pass(&self.device, Point::Wait) {
-                Some(Fault::Hang) => return Err(wgpu::PollError::Timeout),
+                Some(Fault::Hang) => return Ok(Err(self.hang())),
                 // a panic that prints nothing
                 Some(Fault::Panic) => std::panic::resume_unwind(Box::new("a poll of a lost device")),
                 _ => {}
             }
-            self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: Some(TIMEOUT) })
+            self.device.poll(wgpu::PollType::Wait { submission_index: Some(index.clone()), timeout: Some(timeout) }).map(|_| Ok(true))
         };
         match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(wgpu::PollError::Timeout)) => Err(timeout()),
+            Ok(Ok(done)) => done,
+            Ok(Err(wgpu::PollError::Timeout)) => Ok(false),
             Ok(Err(error)) => Err(Error::new(ErrorKind::Validation, format!("the device never got the work: {error}")).with_source(error)),
             Err(_) => {
                 self.health.lose("the device was lost while it was waited for");
-                Err(Error::new(ErrorKind::DeviceLost, "the device was lost while it was waited for"))
+                Ok(false)
             }
         }
+    }
+
+    /// The device does nothing any more. What it was given it may still do at any time, so nothing of it is to be relied on.
+    fn hang(&self) -> Error {
+        let what = format!("no answer from the device within {} s", self.timeout.as_secs_f64());
+        self.health.lose(&format!("{what}, so that it counts as lost"));
+        Error::new(ErrorKind::Timeout, what)
     }
 
     /// Waits in a thread of its own.
@@ -58,7 +86,7 @@ impl Waiter {
         let thread = std::thread::Builder::new().name("cellgate wait".to_owned());
         let wait = move || {
             // nobody receives where the caller dropped the future, and that is fine
-            let _ = sender.send(waiter.wait(index));
+            let _ = sender.send(waiter.wait(&index));
         };
         thread.spawn(wait).map_err(|error| Error::new(ErrorKind::Io, format!("no thread to wait for the device in: {error}")).with_source(error))?;
         receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
@@ -69,13 +97,16 @@ impl GpuDevice {
     /// Waits until the device has done `submit` and everything before it.
     pub(crate) async fn wait(&self, submit: Submit, wait: Wait) -> Result<()> {
         let waited = match wait {
-            Wait::Block => self.waiter.wait(submit.index),
+            Wait::Block => self.waiter.wait(&submit.index),
             Wait::Async => self.waiter.wait_elsewhere(submit.index).await,
         };
         self.ahead.done(submit.number);
-        // asked first, because a lost device can look like one that is done
-        self.failed()?;
-        waited.map_err(|error| self.explain(error.within(self.info())))
+        match waited {
+            // a lost device can look like one that is done
+            Ok(()) => self.failed(),
+            Err(error) if error.kind() == ErrorKind::Timeout => Err(error.within(self.info())),
+            Err(error) => Err(self.explain(error.within(self.info()))),
+        }
     }
 
     /// Asks for the first `bytes` bytes of `buffer` to be mapped once the submits so far that use it are done; [`Mapping::done`] says when.
@@ -127,14 +158,10 @@ impl Mapping {
                 None if is_given_up => return Err(device.explain(failed(ErrorKind::Validation, "the request was dropped".to_owned()))),
                 None => device.still_there()?,
             }
-            if started.elapsed() > TIMEOUT {
-                return Err(timeout().within(device.info()));
+            if started.elapsed() > device.waiter.timeout {
+                return Err(device.waiter.hang().within(device.info()));
             }
             std::thread::sleep(LOOK);
         }
     }
-}
-
-fn timeout() -> Error {
-    Error::new(ErrorKind::Timeout, format!("no answer from the device within {} s", TIMEOUT.as_secs()))
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array3};
 
-use crate::engine::tests::{an_adapter, network};
+use crate::engine::tests::{OPENING, an_adapter, network};
 use crate::gpu::inject::Fault;
-use crate::gpu::{Adapter, GpuDevice};
+use crate::gpu::{Adapter, GpuDevice, Opening};
 use crate::{Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session, Slot, State, Stream, Tuning};
 
 /// Nothing that fails takes longer to say so.
@@ -31,7 +31,11 @@ fn x() -> Array3<f32> {
 
 impl Service {
     fn new(adapter: &Adapter) -> Result<Self> {
-        let device = pollster::block_on(GpuDevice::open_with(adapter, true, &[]))?;
+        Self::opened(adapter, OPENING)
+    }
+
+    fn opened(adapter: &Adapter, opening: Opening) -> Result<Self> {
+        let device = pollster::block_on(GpuDevice::open_with(adapter, opening, &[]))?;
         let engine = Engine::of_gpu(device, "for a test".to_owned());
         let network = network(4, 5)?;
         let mut session = engine.session(&network, options())?;
@@ -209,5 +213,19 @@ fn a_step_that_finds_no_memory_loses_nobody() -> Result<()> {
     }
     assert!(failed > 5, "there are {failed} points before the first submit");
     println!("{failed} points");
+    Ok(())
+}
+
+#[test]
+fn a_device_that_does_not_answer_in_time_counts_as_lost() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    // a call that no software adapter does within a millisecond
+    let x = Array3::from_elem((2000, 64, 4), 0.5_f32);
+    let mut service = Service::opened(&adapter, Opening { timeout: Duration::from_millis(1), ..OPENING })?;
+    let mut run = || service.session.run(&Inputs::new().with("x", x.view())).err().map(|error| (error.kind(), error.to_string()));
+    let (kind, text) = run().expect("the device is not done in time");
+    assert!(kind == ErrorKind::Timeout && text.contains("no answer from the device within 0.001 s"), "{kind:?}: {text}");
+    let (kind, text) = run().expect("the device counts as lost");
+    assert!(kind == ErrorKind::DeviceLost && text.contains("counts as lost"), "{kind:?}: {text}");
     Ok(())
 }

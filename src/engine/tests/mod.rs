@@ -3,6 +3,7 @@
 mod faults;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::{Array2, Array3};
 
@@ -10,9 +11,12 @@ use crate::device::DeviceKind;
 use crate::engine::dense::DenseRunner;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Selection};
-use crate::gpu::{self, Adapter, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Wait};
+use crate::gpu::{self, Adapter, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Opening, Wait};
 use crate::network::LstmResults;
 use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
+
+/// How devices are opened here.
+const OPENING: Opening = Opening { checked_shaders: true, timeout: Duration::from_secs(60) };
 
 /// A stack of one layer, its weights all the same.
 fn network(input_size: usize, hidden_size: usize) -> Result<Network> {
@@ -124,7 +128,7 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
 /// An engine of both sides whose GPU binds at most so many bytes; `None`, said on stderr, where there is no adapter.
 fn with_a_small_gpu(max_binding_bytes: u64) -> Result<Option<Engine>> {
     let Some(adapter) = an_adapter() else { return Ok(None) };
-    let mut device = pollster::block_on(GpuDevice::open(&adapter, true))?;
+    let mut device = pollster::block_on(GpuDevice::open(&adapter, OPENING))?;
     device.profile.max_binding_bytes = max_binding_bytes;
     let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
     Ok(Some(Engine { selection: Arc::new(selection), backend: Backend::Either(Arc::new(device)), lacks_a_gpu: false }))
