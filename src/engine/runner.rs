@@ -194,23 +194,25 @@ impl Runner {
     }
 
     /// Puts `values` in the place of the states.
-    pub(crate) fn set_state(&self, state: &mut NodeState, values: LstmState) {
+    pub(crate) async fn set_state(&self, state: &mut NodeState, values: LstmState) -> Result<()> {
         match (&self.gpu, state) {
-            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state(state, &values),
+            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state(state, &values).await?,
             (_, NodeState::Cpu(state)) => *state = values,
             (_, NodeState::Reference(state)) => *state = widen(&values),
             (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
+        Ok(())
     }
 
     /// Puts `values`, states of one row, in the place of the states of row `row`.
-    pub(crate) fn set_state_row(&self, state: &mut NodeState, row: usize, values: &LstmState) {
+    pub(crate) async fn set_state_row(&self, state: &mut NodeState, row: usize, values: &LstmState) -> Result<()> {
         match (&self.gpu, state) {
-            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values),
+            (Some(gpu), NodeState::Gpu(state)) => gpu.set_state_row(state, row, values).await?,
             (_, NodeState::Cpu(state)) => state.set_row(row, values),
             (_, NodeState::Reference(state)) => state.set_row(row, &widen(values)),
             (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
+        Ok(())
     }
 
     /// The states as they are now.

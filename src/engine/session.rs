@@ -254,7 +254,8 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or a node is unknown,
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong. After an error, nothing is written.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong: nothing is written then. After the device's own errors all of the state is
+    /// to be written anew.
     pub fn write_state(&mut self, state: &mut State, values: &[HostState]) -> Result<()> {
         self.own(state)?;
         // all are checked before the first one is written
@@ -266,11 +267,14 @@ impl Session {
             };
             checked.push((place, runner, host_state(runner.config(), state.batch, value)?));
         }
+        // an error on the way leaves it so
+        let was_torn = std::mem::replace(&mut state.torn, true);
         for (place, runner, values) in checked {
             if let Some(node_state) = &mut state.nodes[place] {
-                runner.set_state(node_state, values);
+                pollster::block_on(runner.set_state(node_state, values))?;
             }
         }
+        state.torn = was_torn;
         let named = |node: &LstmNode| values.iter().any(|value| value.node == node.name);
         if self.network.nodes.iter().zip(&state.nodes).all(|(node, state)| state.is_none() || named(node)) {
             state.torn = false;

@@ -131,7 +131,7 @@ impl<'s> Stream<'s> {
     /// Starts a sequence with a state of zeros.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken; the device's own errors, after which nobody has joined.
     pub fn join(&mut self) -> Result<Slot> {
         let (runner, _) = self.session.only_runner()?;
         let zeros = LstmState::zeros(runner.config(), 1);
@@ -141,7 +141,8 @@ impl<'s> Stream<'s> {
     /// Starts a sequence with a given state: `h [L, 1, R]`, `c [L, 1, H]`, as [`read`](Stream::read) gives it.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where every slot is taken, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a shape is wrong; the device's own
+    /// errors, after which nobody has joined.
     pub fn join_with(&mut self, state: &HostState) -> Result<Slot> {
         let (runner, _) = self.session.only_runner()?;
         let state = host_state(runner.config(), 1, state)?;
@@ -153,7 +154,7 @@ impl<'s> Stream<'s> {
             return Err(Error::limit(format!("stream: all {} slots are taken", self.capacity())));
         };
         let (runner, _) = self.session.only_runner()?;
-        runner.set_state_row(&mut self.state, row, state);
+        pollster::block_on(runner.set_state_row(&mut self.state, row, state))?;
         let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed);
         self.holders[row] = Some(turn);
         Ok(Slot { row, turn })

@@ -102,7 +102,7 @@ impl GpuDense {
             }
             DenseStage::Function(_) => {}
         }
-        device.failed()?;
+        device.still_there()?;
         Ok(Self {
             spec: DenseSpec::new(&stage, precision),
             product: None,
@@ -331,8 +331,7 @@ impl GpuDense {
         for specialisation in &plan.specialisations {
             pipelines.push(self.device.pipeline(specialisation).await?);
         }
-        let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
-        self.device.queue.write_buffer(&params, 0, &plan.params);
+        let params = self.device.uniform_buffer("params", &plan.params).await?;
         let buffer = |id| -> &wgpu::Buffer {
             let own = match id {
                 BufferId::Weights(_) => self.weights.as_deref(),

@@ -135,7 +135,7 @@ impl GpuDevice {
         let (health, ahead) = (Arc::new(Health::new(&adapter.info)), Arc::new(Ahead::default()));
         device.on_uncaptured_error(Arc::new({
             let health = Arc::clone(&health);
-            move |error: wgpu::Error| health.keep(&error)
+            move |error: wgpu::Error| health.lose(&format!("an error came that belongs to no call, so that its state is unknown: {error}"))
         }));
         device.set_device_lost_callback({
             let health = Arc::clone(&health);
@@ -240,15 +240,24 @@ impl GpuDevice {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         let buffer = self.buffer(name, bytes, usage).await?;
         if cfg!(debug_assertions) {
-            self.fill(&buffer, 0..buffer.size(), f32::NAN);
+            self.fill(name, &buffer, 0..buffer.size(), f32::NAN).await?;
         }
         Ok(buffer)
     }
 
     /// A buffer for kernels with `contents`.
     pub(crate) async fn filled_buffer(&self, name: &str, contents: &[u8]) -> Result<DeviceBuffer> {
-        let buffer = self.buffer(name, contents.len() as u64, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST).await?;
-        self.upload(&buffer, 0, contents);
+        self.made_of(name, contents, wgpu::BufferUsages::STORAGE).await
+    }
+
+    /// A buffer of uniforms with `contents`.
+    pub(crate) async fn uniform_buffer(&self, name: &str, contents: &[u8]) -> Result<DeviceBuffer> {
+        self.made_of(name, contents, wgpu::BufferUsages::UNIFORM).await
+    }
+
+    async fn made_of(&self, name: &str, contents: &[u8], usage: wgpu::BufferUsages) -> Result<DeviceBuffer> {
+        let buffer = self.buffer(name, contents.len() as u64, usage | wgpu::BufferUsages::COPY_DST).await?;
+        self.write(name, &buffer, 0, contents).await?;
         Ok(buffer)
     }
 
@@ -289,22 +298,28 @@ impl GpuDevice {
         }
     }
 
-    /// Writes `bytes` to `buffer` from byte `offset` on, piece by piece.
-    pub(crate) fn upload(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
-        for (piece, bytes) in bytes.chunks(UPLOAD_BYTES).enumerate() {
-            self.queue.write_buffer(buffer, offset + (piece * UPLOAD_BYTES) as u64, bytes);
-            self.queue.submit([]);
-        }
+    /// Writes `bytes` to `buffer`, which errors call `name`, from byte `offset` on: before whatever is submitted next.
+    pub(crate) async fn write(&self, name: &str, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        let write = || {
+            for (piece, bytes) in bytes.chunks(UPLOAD_BYTES).enumerate() {
+                self.queue.write_buffer(buffer, offset + (piece * UPLOAD_BYTES) as u64, bytes);
+                if bytes.len() == UPLOAD_BYTES {
+                    self.queue.submit([]);
+                }
+            }
+        };
+        self.checked(&format!("{} bytes for buffer `{name}`", bytes.len()), write).await
     }
 
     /// Fills these bytes of `buffer` with `value`.
-    pub(crate) fn fill(&self, buffer: &wgpu::Buffer, bytes: Range<u64>, value: f32) {
+    pub(crate) async fn fill(&self, name: &str, buffer: &wgpu::Buffer, bytes: Range<u64>, value: f32) -> Result<()> {
         let all = usize::try_from(bytes.end - bytes.start).unwrap_or(usize::MAX);
         let piece = vec![value; all.min(UPLOAD_BYTES) / size_of::<f32>()];
         for start in (0..all).step_by(UPLOAD_BYTES) {
             let len = (all - start).min(UPLOAD_BYTES) / size_of::<f32>();
-            self.upload(buffer, bytes.start + start as u64, bytemuck::cast_slice(&piece[..len]));
+            self.write(name, buffer, bytes.start + start as u64, bytemuck::cast_slice(&piece[..len])).await?;
         }
+        Ok(())
     }
 
     /// Runs `make` and turns what the graphics API has to say about it into an error about `subject`.

@@ -2,13 +2,12 @@
 //! stays lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::device::DeviceInfo;
 use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::GpuDevice;
-use crate::gpu::device::lock;
 
 /// How long a device that shows an error may take to finish its work: a destroyed one says so only then.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -19,8 +18,6 @@ pub(crate) struct Health {
     device: String,
     /// why it is of no use any more, in a line: the first reason, for ever
     lost: OnceLock<String>,
-    /// the first failure that no call was there to receive
-    failure: Mutex<Option<(ErrorKind, String)>>,
     #[cfg(test)]
     pub(crate) inject: super::inject::Inject,
 }
@@ -30,7 +27,6 @@ impl Health {
         Self {
             device: info.to_string(),
             lost: OnceLock::new(),
-            failure: Mutex::default(),
             #[cfg(test)]
             inject: super::inject::Inject::default(),
         }
@@ -46,22 +42,12 @@ impl Health {
     pub(super) fn loss(&self) -> Option<Error> {
         self.lost.get().map(|why| Error::new(ErrorKind::DeviceLost, format!("{}: {why}", self.device)))
     }
-
-    /// An error came that no call was there to receive.
-    pub(super) fn keep(&self, error: &wgpu::Error) {
-        lock(&self.failure).get_or_insert((kind_of(error), one_line(&error.to_string())));
-    }
-
-    fn take_failure(&self) -> Option<Error> {
-        lock(&self.failure).take().map(|(kind, message)| Error::new(kind, format!("{}: {message}", self.device)))
-    }
 }
 
 impl GpuDevice {
-    /// That the device is lost, or the failure that came when no call was there to receive it. A failure is told once, a loss to every call.
+    /// That the device is lost, where that is known.
     pub(crate) fn failed(&self) -> Result<()> {
-        let failure = || self.health.take_failure().map(|failure| self.explain(failure));
-        self.health.loss().or_else(failure).map_or(Ok(()), Err)
+        self.health.loss().map_or(Ok(()), Err)
     }
 
     /// What an error of the graphics API comes down to: a lost device shows as all kinds of them.
@@ -79,7 +65,7 @@ impl GpuDevice {
     /// That the device is lost, where it is. Some losses are known only once somebody has polled.
     pub(super) fn still_there(&self) -> Result<()> {
         self.look(wgpu::PollType::Poll);
-        self.health.loss().map_or(Ok(()), Err)
+        self.failed()
     }
 
     /// Polls once, unless the device is known to be lost.

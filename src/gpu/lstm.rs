@@ -110,7 +110,7 @@ impl GpuLstm {
             arenas.push(self.device.filled_buffer(&BufferId::Weights(number).name(), bytemuck::cast_slice(arena)).await?);
         }
         let vectors = self.device.filled_buffer(&BufferId::Vectors.name(), bytemuck::cast_slice(&packed.vectors)).await?;
-        self.device.failed()?;
+        self.device.still_there()?;
         self.weights = Some(Weights { arenas, vectors });
         Ok(())
     }
@@ -215,13 +215,13 @@ impl GpuLstm {
     }
 
     /// Puts `values` in the place of the states.
-    pub(crate) fn set_state(&self, state: &mut GpuState, values: &LstmState) {
-        state.set(&self.device, &self.config, values);
+    pub(crate) async fn set_state(&self, state: &mut GpuState, values: &LstmState) -> Result<()> {
+        state.set(&self.device, &self.config, values).await
     }
 
     /// Puts `values`, states of one row, in the place of the states of row `row`.
-    pub(crate) fn set_state_row(&self, state: &mut GpuState, row: usize, values: &LstmState) {
-        state.set_row(&self.device, &self.config, row, values);
+    pub(crate) async fn set_state_row(&self, state: &mut GpuState, row: usize, values: &LstmState) -> Result<()> {
+        state.set_row(&self.device, &self.config, row, values).await
     }
 
     /// The states as they are now.

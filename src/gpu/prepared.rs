@@ -38,8 +38,7 @@ impl GpuLstm {
         if self.plans.len() == MAX_PLANS {
             self.plans.remove(0);
         }
-        let params = self.device.buffer("params", plan.params.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
-        self.device.queue.write_buffer(&params, 0, &plan.params);
+        let params = self.device.uniform_buffer("params", &plan.params).await?;
         let buffer = |id| -> &wgpu::Buffer { self.weight_buffer(id).unwrap_or_else(|| &self.buffers[&id]) };
         let make = || plan.bind_groups.iter().map(|group| bind_group(&self.device, group, &params, buffer)).collect();
         let bind_groups = self.device.checked("bind groups", make).await?;

@@ -70,9 +70,7 @@ impl Relayout {
         // it has no option that a configuration decides
         let specialisation = Specialisation::new(KernelId::Relayout, Form::Only, &LstmConfig::new(1, 1), Shape::default());
         let pipeline = device.pipeline(&specialisation).await?;
-        let bytes = bytemuck::bytes_of(&params);
-        let uniform = device.buffer("relayout params", bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await?;
-        device.queue.write_buffer(&uniform, 0, bytes);
+        let uniform = device.uniform_buffer("relayout params", bytemuck::bytes_of(&params)).await?;
         let entries = [&*uniform, &buffers[0], &buffers[1]];
         let entries = [0, 1, 2].map(|binding| wgpu::BindGroupEntry { binding, resource: entries[binding as usize].as_entire_binding() });
         let descriptor = wgpu::BindGroupDescriptor { label: Some("relayout"), layout: device.layout(KernelId::Relayout), entries: &entries };

@@ -89,7 +89,8 @@ impl<'a> Bench<'a> {
         let entries =
             [(0, &params), (1, &x), (2, &y)].map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
         let layout = device.layout(KernelId::Roofline);
-        let group = device.bind_group(&wgpu::BindGroupDescriptor { label: Some("cellgate.roofline"), layout, entries: &entries });
+        let descriptor = wgpu::BindGroupDescriptor { label: Some("cellgate.roofline"), layout, entries: &entries };
+        let group = device.checked("bind group of roofline", || device.bind_group(&descriptor)).await?;
         // a thread's iterations are counted by some software adapters
         let most_rounds = if software { 1 << 15 } else { 1 << 24 };
         Ok(Self { device, pipeline, group, params, y, groups, most_rounds })
@@ -98,7 +99,7 @@ impl<'a> Bench<'a> {
     /// What `times` dispatches of so many workgroups and rounds take, from submit to done.
     async fn seconds(&self, groups: usize, rounds: u32, times: usize, wait: Wait) -> Result<f64> {
         let params = RooflineParams { num_rounds: rounds, ..RooflineParams::default() };
-        self.device.queue.write_buffer(&self.params, 0, bytemuck::bytes_of(&params));
+        self.device.write("roofline.params", &self.params, 0, bytemuck::bytes_of(&params)).await?;
         let mut encoder = self.device.encoder();
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("cellgate.roofline"), timestamp_writes: None });

@@ -56,13 +56,11 @@ impl GpuState {
             let buffer = device.buffer(&BufferId::State.name(), (2 * h_len + c_len) as u64 * F32, usage).await?;
             if cfg!(debug_assertions) {
                 // the slot that the first step writes: nothing may read it before
-                device.fill(&buffer, h_len as u64 * F32..2 * h_len as u64 * F32, f32::NAN);
+                device.fill(&BufferId::State.name(), &buffer, h_len as u64 * F32..2 * h_len as u64 * F32, f32::NAN).await?;
             }
-            let bind_group = device.bind_group(&wgpu::BindGroupDescriptor {
-                label: Some("cellgate.state"),
-                layout: &device.state_layout,
-                entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
-            });
+            let entries = [wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }];
+            let descriptor = wgpu::BindGroupDescriptor { label: Some("cellgate.state"), layout: &device.state_layout, entries: &entries };
+            let bind_group = device.checked("bind group of states", || device.bind_group(&descriptor)).await?;
             let choice = choose(rows.len());
             blocks.push(StateBlock { rows, buffer, bind_group, slot: 0, choice, moved: false });
         }
@@ -84,27 +82,35 @@ impl GpuState {
         self.blocks.last().map_or(0, |block| block.rows.end)
     }
 
-    /// Writes `state` to the device.
-    pub(crate) fn set(&mut self, device: &GpuDevice, config: &LstmConfig, state: &LstmState) {
-        for block in &mut self.blocks {
-            block.slot = 0;
-            let ranges = block.ranges(config);
-            let rows = |array: &ndarray::Array3<f32>| array.slice(s![.., block.rows.clone(), ..]).to_owned();
-            write(device, &block.buffer, ranges.h.start, &rows(&state.h).view());
-            write(device, &block.buffer, ranges.c.start, &rows(&state.c).view());
-        }
+    /// Writes `state` to the device. After an error, some of it may be written.
+    pub(crate) async fn set(&mut self, device: &GpuDevice, config: &LstmConfig, state: &LstmState) -> Result<()> {
+        let write_all = || {
+            for block in &mut self.blocks {
+                block.slot = 0;
+                let ranges = block.ranges(config);
+                let rows = |array: &ndarray::Array3<f32>| array.slice(s![.., block.rows.clone(), ..]).to_owned();
+                write(device, &block.buffer, ranges.h.start, &rows(&state.h).view());
+                write(device, &block.buffer, ranges.c.start, &rows(&state.c).view());
+            }
+        };
+        device.checked("writing states", write_all).await?;
+        device.still_there()
     }
 
-    /// Writes the state of row `row`: `h [L*D, 1, R]`, `c [L*D, 1, H]`.
-    pub(crate) fn set_row(&mut self, device: &GpuDevice, config: &LstmConfig, row: usize, state: &LstmState) {
-        let Some(block) = self.blocks.iter().find(|block| block.rows.contains(&row)) else { return };
+    /// Writes the state of row `row`: `h [L*D, 1, R]`, `c [L*D, 1, H]`. After an error, some of it may be written.
+    pub(crate) async fn set_row(&mut self, device: &GpuDevice, config: &LstmConfig, row: usize, state: &LstmState) -> Result<()> {
+        let Some(block) = self.blocks.iter().find(|block| block.rows.contains(&row)) else { return Ok(()) };
         let (ranges, local, rows) = (block.ranges(config), row - block.rows.start, block.rows.len());
-        for cell in 0..config.num_cells() {
-            let place = |size: usize| ((cell * rows + local) * size) as u64 * F32;
-            let part = s![cell..=cell, .., ..];
-            write(device, &block.buffer, ranges.h.start + place(config.out_size()), &state.h.slice(part));
-            write(device, &block.buffer, ranges.c.start + place(config.hidden_size), &state.c.slice(part));
-        }
+        let write_all = || {
+            for cell in 0..config.num_cells() {
+                let place = |size: usize| ((cell * rows + local) * size) as u64 * F32;
+                let part = s![cell..=cell, .., ..];
+                write(device, &block.buffer, ranges.h.start + place(config.out_size()), &state.h.slice(part));
+                write(device, &block.buffer, ranges.c.start + place(config.hidden_size), &state.c.slice(part));
+            }
+        };
+        device.checked(&format!("writing the states of row {row}"), write_all).await?;
+        device.still_there()
     }
 }
 
@@ -118,7 +124,7 @@ impl StateBlock {
     }
 }
 
-/// Writes `values`, row-major, to `buffer` from byte `offset` on, before the next submit.
+/// Writes `values`, row-major, to `buffer` from byte `offset` on, before the next submit: within what is checked, so that an error has its call.
 fn write(device: &GpuDevice, buffer: &wgpu::Buffer, offset: u64, values: &ArrayView3<'_, f32>) {
     let values = values.as_standard_layout();
     let values = values.as_slice().expect("a standard layout is contiguous");

@@ -125,7 +125,7 @@ async fn check(device: &GpuDevice, form: ProductForm) -> Result<()> {
         let kind = if number == 0 { wgpu::BufferUsages::UNIFORM } else { wgpu::BufferUsages::STORAGE };
         let padded = [contents, &[0; 4][..contents.len().next_multiple_of(4) - contents.len()]].concat();
         let buffer = device.buffer("trial", padded.len() as u64, kind | wgpu::BufferUsages::COPY_DST).await?;
-        device.upload(&buffer, 0, &padded);
+        device.write("trial", &buffer, 0, &padded).await?;
         buffers.push(buffer);
     }
     buffers.push(device.buffer("trial", bytes, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC).await?);
@@ -135,7 +135,8 @@ async fn check(device: &GpuDevice, form: ProductForm) -> Result<()> {
     for (binding, buffer) in bindings.zip(&buffers) {
         entries.push(wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
     }
-    let group = device.bind_group(&wgpu::BindGroupDescriptor { label: Some("cellgate.trial"), layout: device.layout(kernel), entries: &entries });
+    let descriptor = wgpu::BindGroupDescriptor { label: Some("cellgate.trial"), layout: device.layout(kernel), entries: &entries };
+    let group = device.checked("bind group of a trial", || device.bind_group(&descriptor)).await?;
 
     let mut encoder = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("cellgate.trial") });
     let (group_rows, group_outputs) = form.group();

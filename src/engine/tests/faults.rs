@@ -66,7 +66,7 @@ fn numbers(outputs: &Outputs) -> Result<Vec<f32>> {
     Ok(outputs["y"].iter().copied().collect())
 }
 
-const ASKS: [(&str, Ask); 10] = [
+const ASKS: [(&str, Ask); 12] = [
     ("run", |service| numbers(&service.session.run(&Inputs::new().with("x", x().view()))?)),
     ("run_async", |service| numbers(&pollster::block_on(service.session.run_async(&Inputs::new().with("x", x().view())))?)),
     ("run_with_state", |service| numbers(&service.session.run_with_state(&Inputs::new().with("x", x().view()), &mut service.state)?)),
@@ -74,6 +74,12 @@ const ASKS: [(&str, Ask); 10] = [
     ("step", |service| Ok(service.step()?.concat_values())),
     ("step_all", |service| Ok(service.stream.step_all(Array3::from_elem((2, 3, 4), 0.25).view())?.into_iter().collect())),
     ("read", |service| Ok(service.stream.read(service.slots[0])?.h.into_iter().collect())),
+    ("join", |service| {
+        let slot = service.stream.join()?;
+        service.stream.leave(slot)?;
+        Ok(Vec::new())
+    }),
+    ("state", |service| service.session.state(5).map(|_| Vec::new())),
     ("session", |service| service.engine.session(service.session.network(), options()).map(|_| Vec::new())),
     ("tune", |service| service.session.tune(1, 2).map(|_| Vec::new())),
     ("peak", |service| service.engine.peak().map(|_| Vec::new())),
@@ -213,6 +219,25 @@ fn a_step_that_finds_no_memory_loses_nobody() -> Result<()> {
     }
     assert!(failed > 5, "there are {failed} points before the first submit");
     println!("{failed} points");
+    Ok(())
+}
+
+#[test]
+fn a_write_that_fails_is_told_to_its_own_caller() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let mut service = Service::new(&adapter)?;
+    let expected = numbers(&service.session.run(&Inputs::new().with("x", x().view()))?)?;
+    service.arm(0, Fault::Memory);
+    assert_eq!(service.stream.join().err().map(|error| error.kind()), Some(ErrorKind::OutOfMemory));
+    assert_eq!((service.stream.active(), service.stream.capacity()), (2, 3), "nobody joined");
+    assert_eq!(numbers(&service.session.run(&Inputs::new().with("x", x().view()))?)?, expected, "another caller hears nothing of it");
+    let values = service.session.read_state(&service.state)?;
+    service.arm(0, Fault::Memory);
+    let written = service.session.write_state(&mut service.state, &values);
+    assert_eq!(written.err().map(|error| error.kind()), Some(ErrorKind::OutOfMemory));
+    assert!(is_refused(&service.session.read_state(&service.state)), "nobody knows what of it was written");
+    service.session.write_state(&mut service.state, &values)?;
+    assert_eq!(service.session.read_state(&service.state)?, values);
     Ok(())
 }
 
