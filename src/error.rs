@@ -26,10 +26,12 @@ pub enum ErrorKind {
     ShaderCompilation,
     /// The device has no memory left.
     OutOfMemory,
-    /// The device went away: driver reset, removal, or destruction.
+    /// The device went away: driver reset, removal, or destruction. It stays lost until [`Engine::recover`](crate::Engine::recover) opens it anew.
     DeviceLost,
-    /// The device did not answer in time.
+    /// The device did not answer in time. It counts as lost from then on.
     Timeout,
+    /// A state, or a sequence of a stream, was lost to a call that did not finish, or with a device.
+    StateLost,
     /// The graphics API refused a call; this is a defect of this crate or of the driver.
     Validation,
 }

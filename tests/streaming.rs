@@ -348,8 +348,8 @@ fn given_up(engine: &Engine) -> Result<(), Failed> {
         let zeros = session.read_state(&state)?;
         let expected = session.run_with_state(&inputs, &mut state)?;
         if !poll_once(session.run_with_state_async(&inputs, &mut state))? {
-            error("a run on it", ErrorKind::Config, UNFINISHED, session.run_with_state(&inputs, &mut state))?;
-            error("reading it", ErrorKind::Config, UNFINISHED, session.read_state(&state))?;
+            error("a run on it", ErrorKind::StateLost, UNFINISHED, session.run_with_state(&inputs, &mut state))?;
+            error("reading it", ErrorKind::StateLost, UNFINISHED, session.read_state(&state))?;
         }
         session.write_state(&mut state, &zeros)?;
         if session.run_with_state(&inputs, &mut state)? != expected {
@@ -362,9 +362,9 @@ fn given_up(engine: &Engine) -> Result<(), Failed> {
         let finished = poll_once(stream.step_async(&[(other, x.view())]))?;
         let new = stream.join()?;
         if !finished {
-            error("a step of it", ErrorKind::Config, LOST, stream.step(&[(new, x.view()), (old, x.view())]))?;
-            error("reading it", ErrorKind::Config, LOST, stream.read(old))?;
-            error("a step of all", ErrorKind::Config, LOST, stream.step_all(ndarray::Array3::zeros((1, 3, 5)).view()))?;
+            error("a step of it", ErrorKind::StateLost, LOST, stream.step(&[(new, x.view()), (old, x.view())]))?;
+            error("reading it", ErrorKind::StateLost, LOST, stream.read(old))?;
+            error("a step of all", ErrorKind::StateLost, LOST, stream.step_all(ndarray::Array3::zeros((1, 3, 5)).view()))?;
         }
         same_bits("who joins afterwards", &step_one(&mut stream, new, x.view())?, &expected)?;
         stream.leave(old)?;
@@ -389,7 +389,7 @@ fn half_done(engine: &Engine) -> Result<(), Failed> {
     // the encoder has run by then
     let wrong = Inputs::new().with("source", source.view()).with("target", wrong.view());
     error("a target too wide", ErrorKind::Shape, &["`target`", "input_size = 4"], session.run_with_state(&wrong, &mut state))?;
-    error("going on", ErrorKind::Config, &["did not finish"], session.run_with_state(&right, &mut state))?;
+    error("going on", ErrorKind::StateLost, &["did not finish"], session.run_with_state(&right, &mut state))?;
     let mut zeros = before;
     zeros[0].h.fill(0.0);
     zeros[0].c.fill(0.0);

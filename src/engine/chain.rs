@@ -80,7 +80,8 @@ impl Chain {
     /// As [`Engine::session`].
     pub fn new(engine: &Engine, stages: &[ChainStage], options: &Options) -> Result<Self> {
         // what is measured here is one side
-        let backend = engine.backend().gpu().map_or_else(|| engine.backend().clone(), |device| Backend::Gpu(Arc::clone(device)));
+        let backend = engine.backend();
+        let backend = backend.gpu().map_or_else(|| backend.clone(), |device| Backend::Gpu(Arc::clone(device)));
         let prepare = |stage: &ChainStage| {
             Ok(match stage {
                 ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(&backend, Arc::new(stage.clone()), options))?),

@@ -104,6 +104,11 @@ impl DenseRunner {
         Ok((false, either.unable.as_deref().filter(|_| from_device)))
     }
 
+    /// What it computes, for another runner of it.
+    pub(super) fn shared_stage(&self) -> Arc<DenseStage> {
+        Arc::clone(&self.stage)
+    }
+
     /// What it computes.
     pub(crate) fn stage(&self) -> &DenseStage {
         &self.stage

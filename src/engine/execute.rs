@@ -9,7 +9,7 @@ use crate::engine::dense::{DenseRunner, run_dense};
 use crate::engine::node::{Carried, NodeRunner, Shared, Value, Values, run_node};
 use crate::engine::runner::Runner;
 use crate::engine::state::State;
-use crate::engine::{Engine, Options};
+use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::network::{DenseStage, HostNode, IfNode, Lstm, LstmConfig, Network, OpNode, PartKind, Program, Step};
@@ -20,7 +20,7 @@ const MOST_BYTES: usize = isize::MAX.cast_unsigned();
 
 /// One call of a session, under way.
 pub(super) struct Execution<'c, 'n> {
-    pub(super) engine: &'c Engine,
+    pub(super) backend: &'c Backend,
     pub(super) options: &'c Options,
     pub(super) network: &'n Network,
     pub(super) choices: &'c mut Choices,
@@ -138,10 +138,10 @@ impl<'n> Execution<'_, 'n> {
             fetch(name, values, self.wait).await?;
         }
         let keeps_y = node.y.as_ref().is_some_and(|name| self.kept.contains(name));
-        let Self { engine, options, choices, spare, wait, .. } = self;
+        let Self { backend, options, choices, spare, wait, .. } = self;
         let runner = &mut self.nodes[number];
         let made = async {
-            runner.take_weights(node, engine, options, values).await?;
+            runner.take_weights(node, backend, options, values).await?;
             let x_shape = values.get(node.x.as_str()).map(Value::shape).and_then(|shape| node.layout.seq_len_and_batch(shape));
             let side = match (&carried, x_shape) {
                 (Some(carried), _) => carried.state.side(),

@@ -10,6 +10,7 @@ mod inputs;
 mod node;
 mod options;
 mod records;
+mod recover;
 mod runner;
 mod session;
 mod sides;
@@ -37,6 +38,7 @@ pub use tune::{CandidateReport, LstmTuning, Measurement, TuneReport};
 use crate::cpu;
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Selection};
 use crate::engine::candidates::Candidates;
+use crate::engine::recover::Place;
 use crate::engine::runner::Runner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{self, GpuDevice, NoFit, Opening, Wait};
@@ -56,7 +58,8 @@ use crate::reference;
 #[derive(Clone)]
 pub struct Engine {
     selection: Arc<Selection>,
-    backend: Backend,
+    /// shared by clones
+    place: Arc<Place>,
     /// whether a GPU would have been a side of it, had one been found
     lacks_a_gpu: bool,
 }
@@ -123,20 +126,20 @@ impl Engine {
 
     fn host(kind: DeviceKind, reason: String) -> Self {
         let backend = if kind == DeviceKind::Reference { Backend::Reference } else { Backend::Cpu };
-        Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), backend, lacks_a_gpu: false }
+        Self { selection: Arc::new(Selection { device: DeviceInfo::cpu(kind), reason }), place: Place::new(backend), lacks_a_gpu: false }
     }
 
     fn of_gpu(device: GpuDevice, reason: String) -> Self {
         let selection = Selection { device: device.info().clone(), reason };
-        Self { selection: Arc::new(selection), backend: Backend::Gpu(Arc::new(device)), lacks_a_gpu: false }
+        Self { selection: Arc::new(selection), place: Place::new(Backend::Gpu(Arc::new(device))), lacks_a_gpu: false }
     }
 
     /// The same GPU, with the CPU as the other side.
     fn beside_the_cpu(self) -> Self {
-        let Some(device) = self.backend.gpu() else { return self };
+        let Backend::Gpu(device) = self.backend() else { return self };
         let Selection { device: info, reason } = &*self.selection;
         let reason = format!("{reason}; an LSTM runs on the CPU where that is expected to be faster");
-        Self { selection: Arc::new(Selection { device: info.clone(), reason }), backend: Backend::Either(Arc::clone(device)), ..self }
+        Self { selection: Arc::new(Selection { device: info.clone(), reason }), place: Place::new(Backend::Either(device)), ..self }
     }
 
     /// The GPU that fits the request; within, why none does. An adapter that fits and does not open is an error where a GPU is asked for.
@@ -190,11 +193,12 @@ impl Engine {
         &self.selection
     }
 
-    /// What this engine's sessions have made on its GPU so far; `None` for the CPU and the reference. Clones of an engine count together.
+    /// What this engine's sessions have made on its GPU so far; `None` for the CPU and the reference. Clones of an engine count together. A device that
+    /// [`Engine::recover`] has opened counts from zero.
     ///
     /// Once calls of the same shapes have run, no call makes anything any more.
     pub fn usage(&self) -> Option<DeviceUsage> {
-        self.backend.gpu().map(|device| device.usage())
+        self.backend().gpu().map(|device| device.usage())
     }
 
     /// Prepares `network` on this device: packs and uploads its weights. Where the engine holds a GPU and the CPU ([`DeviceChoice::Auto`]), each gets
@@ -230,15 +234,16 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the reference, whose speed is nothing to compare with; the device's own errors.
     pub fn peak(&self) -> Result<Peak> {
-        match &self.backend {
+        match &self.backend() {
             Backend::Gpu(device) | Backend::Either(device) => pollster::block_on(device.peak(reference::roofline, Wait::Block)),
             Backend::Cpu => Ok(cpu::peak()),
             Backend::Reference => Err(Error::config("peak: expected a GPU or the CPU backend, found the float64 reference")),
         }
     }
 
-    pub(crate) fn backend(&self) -> &Backend {
-        &self.backend
+    /// What it runs on now.
+    pub(crate) fn backend(&self) -> Backend {
+        self.place.backend()
     }
 
     /// Why it has no GPU, where it was to have one if there is one.

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 use crate::device::DeviceKind;
 use crate::engine::choices::Choices;
 use crate::engine::runner::{NodeState, Runner};
-use crate::engine::{Engine, Options};
+use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
 use crate::gpu::{DeviceCall, DeviceTensor, Source, Wait};
 use crate::network::{Direction, InitialState, LstmConfig, LstmNode, LstmResults, Weights, check_room};
@@ -37,13 +37,18 @@ impl NodeRunner {
         (self.sides, self.scratch) = (HashMap::new(), [None, None]);
     }
 
+    /// Has the next plain calls make their states anew.
+    pub(super) fn forget_scratch(&mut self) {
+        self.scratch = [None, None];
+    }
+
     /// Takes the weights that the call gives, if these do not come with the model. Those that are the same as before are kept.
-    pub(super) async fn take_weights(&mut self, node: &LstmNode, engine: &Engine, options: &Options, values: &Values<'_>) -> Result<()> {
+    pub(super) async fn take_weights(&mut self, node: &LstmNode, backend: &Backend, options: &Options, values: &Values<'_>) -> Result<()> {
         let Weights::RunTime(weights) = &node.weights else { return Ok(()) };
         let views: BTreeMap<&str, TensorView<'_>> = values.iter().filter_map(|(name, value)| Some((*name, value.view().ok()?))).collect();
         let lstm = weights.resolve(&views)?;
         if self.runner.as_ref().is_none_or(|known| !known.lstm().same_bits(&lstm)) {
-            *self = Self::new(Some(Runner::new(engine.backend(), Arc::new(lstm), options).await?));
+            *self = Self::new(Some(Runner::new(backend, Arc::new(lstm), options).await?));
         }
         Ok(())
     }

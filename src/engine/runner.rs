@@ -9,7 +9,7 @@ use crate::device::DeviceKind;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::Choice;
-use crate::gpu::{DeviceCall, DeviceTensor, GpuLstm, GpuState, Source, Wait};
+use crate::gpu::{DeviceCall, DeviceTensor, GpuDevice, GpuLstm, GpuState, Source, Wait};
 use crate::network::{InitialState, Lstm, LstmCall, LstmConfig, LstmResults, LstmState, Precision};
 use crate::reference;
 
@@ -94,7 +94,7 @@ impl Runner {
 
     /// Whether a stack can be prepared with these options.
     pub(crate) fn check(engine: &Engine, lstm: &Lstm, options: &Options) -> Result<()> {
-        match engine.backend() {
+        match &engine.backend() {
             Backend::Gpu(device) => GpuLstm::check(device, lstm, options.gpu()).map(|_| ()),
             Backend::Either(device) => match GpuLstm::check(device, lstm, options.gpu()) {
                 Err(error) if leaves_the_cpu(&error) && !options.name_a_schedule() => lstm.check_stored_as(options.precision),
@@ -212,6 +212,26 @@ impl Runner {
             (_, NodeState::Reference(state)) => state.set_row(row, &widen(values)),
             (None, NodeState::Gpu(_)) => unreachable!("a session checks that a state is its own"),
         }
+        Ok(())
+    }
+
+    /// Has the states be on this stack's GPU, zeros that are built to what they were, where they are on another.
+    pub(crate) async fn renew_state(&self, state: &mut NodeState) -> Result<()> {
+        if let (Some(gpu), NodeState::Gpu(old)) = (&self.gpu, &mut *state)
+            && !old.is_on(gpu.device())
+        {
+            *state = NodeState::Gpu(gpu.new_state(old.batch(), 1, |rows| old.choice(rows)).await?);
+        }
+        Ok(())
+    }
+
+    /// Has the stack on another GPU, with its weights where it is to have them at once.
+    pub(super) async fn replace_gpu(&mut self, device: &Arc<GpuDevice>, options: &Options, has_weights: bool) -> Result<()> {
+        let (mut gpu, packed) = GpuLstm::new(Arc::clone(device), &self.lstm, options.gpu())?;
+        if has_weights {
+            gpu.upload(&packed).await?;
+        }
+        self.gpu = Some(Box::new(gpu));
         Ok(())
     }
 

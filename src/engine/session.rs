@@ -13,7 +13,7 @@ use crate::engine::node::{NodeRunner, Value};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::state::{HostState, State, host_state};
 use crate::engine::stream::Owner;
-use crate::engine::{Engine, Explanation, Options, PartRun, ScheduleUse, Stream, explain};
+use crate::engine::{Backend, Engine, Explanation, Options, PartRun, ScheduleUse, Stream, explain};
 use crate::error::{Error, Result};
 use crate::gpu::Wait;
 use crate::gpu::form::Choice;
@@ -51,10 +51,12 @@ use crate::tensor::{Inputs, Outputs};
 pub struct Session {
     id: u64,
     engine: Engine,
+    /// what this session is on: the engine may have another device by now
+    pub(super) backend: Backend,
     pub(super) options: Options,
     pub(super) network: Network,
     pub(super) nodes: Vec<NodeRunner>,
-    dense: Vec<DenseRunner>,
+    pub(super) dense: Vec<DenseRunner>,
     pub(super) choices: Choices,
     /// tensors that had better stay on the device
     kept: BTreeSet<String>,
@@ -70,19 +72,18 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 impl Session {
     pub(crate) async fn new(engine: Engine, network: Network, options: Options) -> Result<Self> {
         engine.check(&network, &options)?;
+        let backend = engine.backend();
         let mut nodes = Vec::new();
         for node in &network.nodes {
             let runner = match &node.weights {
-                Weights::Constant(lstm) => {
-                    Some(Runner::new(engine.backend(), Arc::clone(lstm), &options).await.map_err(|error| error.within(&node.name))?)
-                }
+                Weights::Constant(lstm) => Some(Runner::new(&backend, Arc::clone(lstm), &options).await.map_err(|error| error.within(&node.name))?),
                 Weights::RunTime(_) => None,
             };
             nodes.push(NodeRunner::new(runner));
         }
         let mut dense = Vec::new();
         for node in &network.dense {
-            let runner = DenseRunner::new(engine.backend(), Arc::clone(&node.stage), &options).await;
+            let runner = DenseRunner::new(&backend, Arc::clone(&node.stage), &options).await;
             dense.push(runner.map_err(|error| error.within(&node.name))?);
         }
         let mut kept = BTreeSet::new();
@@ -90,7 +91,7 @@ impl Session {
         let kept = kept.into_iter().map(str::to_owned).collect();
         let made_by_lstms = network.nodes.iter().flat_map(LstmNode::makes).map(str::to_owned).collect();
         let (id, choices) = (NEXT_ID.fetch_add(1, Ordering::Relaxed), Choices::new(&engine, &options));
-        Ok(Self { id, engine, options, network, nodes, dense, choices, kept, made_by_lstms, between: Outputs::default() })
+        Ok(Self { id, engine, backend, options, network, nodes, dense, choices, kept, made_by_lstms, between: Outputs::default() })
     }
 
     /// The device that this session runs on.
@@ -164,7 +165,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`], and [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's, the call gives an initial state as well,
-    /// an LSTM walks backwards over time, or the last call on the state did not finish. After an error that came when the device had begun to move
+    /// or an LSTM walks backwards over time; [`ErrorKind::StateLost`](crate::ErrorKind::StateLost) where the last call on the state did not finish or it
+    /// went with a device that was lost. After an error that came when the device had begun to move
     /// the state it is to be written anew, and so it is where a network of several LSTMs fails behind the first; after any other it is what it was.
     pub fn run_with_state(&mut self, inputs: &Inputs<'_>, state: &mut State) -> Result<Outputs> {
         pollster::block_on(self.execute(inputs, Some(state), Outputs::default(), Wait::Block, None))
@@ -197,6 +199,7 @@ impl Session {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where this machine cannot hold so many rows, and the device's own errors.
     pub fn state(&mut self, batch: usize) -> Result<State> {
         pollster::block_on(async {
+            self.renew().await?;
             let mut nodes = Vec::new();
             for (number, node) in self.network.nodes.iter().enumerate() {
                 if !self.network.carries(node) {
@@ -223,7 +226,8 @@ impl Session {
     /// Copies the states to the host, LSTM by LSTM.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's or the last call on it did not finish; the device's own errors.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the state is another session's, [`ErrorKind::StateLost`](crate::ErrorKind::StateLost) where the
+    /// last call on it did not finish or it went with a device that was lost; the device's own errors.
     pub fn read_state(&mut self, state: &State) -> Result<Vec<HostState>> {
         pollster::block_on(self.read_and_wait(state, Wait::Block))
     }
@@ -238,7 +242,8 @@ impl Session {
 
     async fn read_and_wait(&mut self, state: &State, wait: Wait) -> Result<Vec<HostState>> {
         self.own(state)?;
-        state.whole()?;
+        self.renew().await?;
+        self.whole(state)?;
         let mut states = Vec::new();
         for ((node, runner), state) in self.network.nodes.iter().zip(&mut self.nodes).zip(&state.nodes) {
             if let (Some(runner), Some(state)) = (&mut runner.runner, state) {
@@ -258,6 +263,7 @@ impl Session {
     /// to be written anew.
     pub fn write_state(&mut self, state: &mut State, values: &[HostState]) -> Result<()> {
         self.own(state)?;
+        pollster::block_on(self.renew())?;
         // all are checked before the first one is written
         let mut checked = Vec::new();
         for value in values {
@@ -271,7 +277,10 @@ impl Session {
         let was_torn = std::mem::replace(&mut state.torn, true);
         for (place, runner, values) in checked {
             if let Some(node_state) = &mut state.nodes[place] {
-                pollster::block_on(runner.set_state(node_state, values))?;
+                pollster::block_on(async {
+                    runner.renew_state(node_state).await?;
+                    runner.set_state(node_state, values).await
+                })?;
             }
         }
         state.torn = was_torn;
@@ -384,7 +393,10 @@ impl Session {
     ) -> Result<Outputs> {
         if let Some(state) = &state {
             self.own(state)?;
-            state.whole()?;
+        }
+        self.renew().await?;
+        if let Some(state) = &state {
+            self.whole(state)?;
         }
         let network = &self.network;
         inputs::check(network, inputs, state.is_some())?;
@@ -392,7 +404,7 @@ impl Session {
         let mut between = Outputs::default();
         let mut values = execute::given(network, inputs);
         let mut execution = Execution {
-            engine: &self.engine,
+            backend: &self.backend,
             options: &self.options,
             network,
             choices: &mut self.choices,

@@ -11,7 +11,8 @@ use crate::network::{LstmConfig, LstmState};
 /// Hidden and cell states of every LSTM of a session, kept on its device between calls. Made by [`Session::state`](crate::Session::state).
 ///
 /// A call that fails on the way, or whose future is dropped before its end, leaves some parts of the state moved and others not.
-/// Such a state is refused until [`Session::write_state`](crate::Session::write_state) writes all of it anew.
+/// Such a state is refused until [`Session::write_state`](crate::Session::write_state) writes all of it anew, and so is one that went with a device
+/// that was lost.
 pub struct State {
     pub(super) session: u64,
     pub(super) batch: usize,
@@ -36,10 +37,6 @@ impl State {
     /// Rows.
     pub fn batch(&self) -> usize {
         self.batch
-    }
-
-    pub(super) fn whole(&self) -> Result<()> {
-        if self.torn { Err(Error::config("state: the last call on it did not finish; write it anew")) } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayViewMut4, Axi
 use crate::engine::runner::NodeState;
 use crate::engine::state::host_state;
 use crate::engine::{HostState, Session};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::Wait;
 use crate::measure::CallProfile;
 use crate::network::{Layout, LstmCall, LstmResults, LstmState, check_room};
@@ -64,7 +64,7 @@ pub struct Stream<'s> {
     state: NodeState,
     /// for every row: the turn of the sequence that holds it, if any does
     holders: Vec<Option<u64>>,
-    /// sequences of this turn and earlier ones lost their state to a step that did not finish
+    /// sequences of this turn and earlier ones lost their state to a step that did not finish, or with a device
     pub(super) lost: u64,
 }
 
@@ -100,6 +100,7 @@ impl<'s> Stream<'s> {
             return Err(Error::config("a stream needs at least one slot, found 0"));
         }
         check_room::<Option<u64>>("holders of slots [1, 1, slots]", &[[1, 1, slots]])?;
+        pollster::block_on(session.renew())?;
         let (_, layout) = session.only_runner()?;
         let state = pollster::block_on(session.new_state(0, slots))?;
         Ok(Self { session, layout, state, holders: vec![None; slots], lost: 0 })
@@ -153,6 +154,7 @@ impl<'s> Stream<'s> {
         let Some(row) = self.holders.iter().position(Option::is_none) else {
             return Err(Error::limit(format!("stream: all {} slots are taken", self.capacity())));
         };
+        self.check_device()?;
         let (runner, _) = self.session.only_runner()?;
         pollster::block_on(runner.set_state_row(&mut self.state, row, state))?;
         let turn = NEXT_TURN.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +176,8 @@ impl<'s> Stream<'s> {
     /// much for one sequence as for all.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended or a step left its state unfinished; the device's own errors.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the sequence has ended, [`ErrorKind::StateLost`](crate::ErrorKind::StateLost) where its state is
+    /// lost; the device's own errors.
     pub fn read(&mut self, slot: Slot) -> Result<HostState> {
         pollster::block_on(self.read_and_wait(slot, Wait::Block))
     }
@@ -200,7 +203,8 @@ impl<'s> Stream<'s> {
     /// returned list, `[steps, out_size]`. Chunks may differ in length; a sequence without one keeps its state.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended, is given twice, or was left unfinished by an earlier step,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended or is given twice, [`ErrorKind::StateLost`](crate::ErrorKind::StateLost)
+    /// where its state is lost,
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong,
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the longest chunk, for all slots, is more than this machine holds; the device's own errors.
     pub fn step(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
@@ -220,7 +224,7 @@ impl<'s> Stream<'s> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong,
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence was left unfinished by an earlier step; the device's own errors.
+    /// [`ErrorKind::StateLost`](crate::ErrorKind::StateLost) where the state of a sequence is lost; the device's own errors.
     pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
         pollster::block_on(self.step_all_and_wait(x, Wait::Block))
     }
@@ -244,8 +248,9 @@ impl<'s> Stream<'s> {
             return Err(Error::shape(format!("tensor `x`: expected {} = {expected:?}, found {found:?}", self.layout.x_axes())));
         }
         let len = u32::try_from(seq_len).map_err(|_| Error::shape(format!("tensor `x`: seq_len {seq_len} is too long")))?;
-        if let Some(row) = self.holders.iter().position(|holder| holder.is_some_and(|turn| turn <= self.lost)) {
-            return Err(unfinished(row));
+        self.check_device()?;
+        if let Some(lost) = self.lost().next() {
+            return Err(lost_state(lost.row));
         }
         let lens: Vec<u32> = self.holders.iter().map(|holder| if holder.is_some() { len } else { 0 }).collect();
         let layout = self.layout;
@@ -298,7 +303,7 @@ impl<'s> Stream<'s> {
         let full = lens.iter().all(|&len| len as usize == x.dim().0);
         let call = LstmCall { x, sequence_lens: (!full).then_some(lens) };
         // until the step has come to its end, everybody's state counts as lost
-        let newest = self.holders.iter().flatten().copied().max().unwrap_or(0);
+        let newest = self.newest();
         let lost = std::mem::replace(&mut self.lost, newest);
         let (runner, _) = self.session.only_runner()?;
         runner.reset_profile();
@@ -318,7 +323,41 @@ impl<'s> Stream<'s> {
     /// Checks that the sequence is in the stream and its state whole.
     fn holding(&self, slot: Slot) -> Result<()> {
         self.held(slot)?;
-        if slot.turn <= self.lost { Err(unfinished(slot.row)) } else { Ok(()) }
+        self.check_device()?;
+        if self.has_lost(slot) { Err(lost_state(slot.row)) } else { Ok(()) }
+    }
+
+    /// The sequences that there are, in the order of their rows.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.holders.iter().enumerate().filter_map(|(row, holder)| holder.map(|turn| Slot { row, turn }))
+    }
+
+    pub(super) fn has_lost(&self, slot: Slot) -> bool {
+        slot.turn <= self.lost
+    }
+
+    /// The newest of the sequences that there are.
+    fn newest(&self) -> u64 {
+        self.holders.iter().flatten().copied().max().unwrap_or(0)
+    }
+
+    /// Moves to the device that the engine has now; if that is another one, everybody's state is lost.
+    pub(super) async fn renew(&mut self) -> Result<()> {
+        self.session.renew().await?;
+        if !self.state.is_on(&self.session.backend) {
+            self.lost = self.lost.max(self.newest());
+            let (runner, _) = self.session.only_runner()?;
+            runner.renew_state(&mut self.state).await?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the states are where the session is: they are not where [`Stream::recover`] did not come to its end.
+    fn check_device(&self) -> Result<()> {
+        if self.state.is_on(&self.session.backend) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::StateLost, "stream: its states went with a device that was lost; it must recover"))
     }
 
     /// Checks that the sequence is in the stream.
@@ -330,8 +369,9 @@ impl<'s> Stream<'s> {
     }
 }
 
-fn unfinished(row: usize) -> Error {
-    Error::config(format!("stream: a step did not finish, and the sequence in slot {row} lost its state; it must leave, and may join anew"))
+fn lost_state(row: usize) -> Error {
+    let what = "stream: a step did not finish, or a device was lost, and the sequence in slot";
+    Error::new(ErrorKind::StateLost, format!("{what} {row} lost its state; it must leave, and may join anew"))
 }
 
 impl fmt::Debug for Stream<'_> {

@@ -403,6 +403,7 @@ impl Session {
         if batch == 0 || seq_len == 0 {
             return Err(Error::config(format!("tune: expected a row and a step at least, found batch {batch}, seq_len {seq_len}")));
         }
+        self.renew().await?;
         let mut lstms: Vec<LstmTuning> = Vec::new();
         let mut tuned: Vec<(LstmConfig, usize)> = Vec::new();
         for (node, runner) in self.network.nodes.iter().zip(&mut self.nodes) {

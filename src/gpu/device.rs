@@ -64,7 +64,7 @@ pub(crate) struct GpuDevice {
     pub(crate) state_layout: wgpu::BindGroupLayout,
     layouts: HashMap<KernelId, KernelLayout>,
     pipelines: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
-    checks_shaders: bool,
+    opening: Opening,
     /// what shaders check when they run
     runtime_checks: wgpu::ShaderRuntimeChecks,
     pub(super) counters: Arc<Counters>,
@@ -157,7 +157,7 @@ impl GpuDevice {
             state_layout,
             layouts,
             pipelines: Mutex::default(),
-            checks_shaders: opening.checked_shaders,
+            opening,
             runtime_checks,
             counters: Arc::default(),
             ahead,
@@ -168,7 +168,12 @@ impl GpuDevice {
 
     /// Whether shaders check what they do.
     pub(crate) fn checks_shaders(&self) -> bool {
-        self.checks_shaders
+        self.opening.checked_shaders
+    }
+
+    /// How it was opened.
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening
     }
 
     /// What was opened.

@@ -63,7 +63,7 @@ impl GpuDevice {
     }
 
     /// That the device is lost, where it is. Some losses are known only once somebody has polled.
-    pub(super) fn still_there(&self) -> Result<()> {
+    pub(crate) fn still_there(&self) -> Result<()> {
         self.look(wgpu::PollType::Poll);
         self.failed()
     }

@@ -124,6 +124,16 @@ impl GpuLstm {
         self.upload(&packed).await
     }
 
+    /// The device that it is on.
+    pub(crate) fn device(&self) -> &Arc<GpuDevice> {
+        &self.device
+    }
+
+    /// Whether the weights are on the device.
+    pub(crate) fn has_weights(&self) -> bool {
+        self.weights.is_some()
+    }
+
     /// The buffer of weights that a plan calls `id`; `None` where that is another buffer.
     pub(super) fn weight_buffer(&self, id: BufferId) -> Option<&DeviceBuffer> {
         let weights = || self.weights.as_ref().expect("weights are uploaded before a call is prepared");

@@ -1,6 +1,7 @@
 //! Hidden and cell states that stay on the device.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{ArrayView3, s};
 
@@ -13,6 +14,7 @@ use crate::network::{LstmConfig, LstmState};
 
 /// The states of a batch, in blocks of rows that a plan can run at once.
 pub(crate) struct GpuState {
+    device: Arc<GpuDevice>,
     pub(crate) blocks: Vec<StateBlock>,
 }
 
@@ -47,7 +49,13 @@ const F32: u64 = size_of::<f32>() as u64;
 
 impl GpuState {
     /// Zero states for `batch` rows, in the blocks of `split`, each for calls that are built to what `choose` says of its number of rows.
-    pub(crate) async fn new(device: &GpuDevice, config: &LstmConfig, batch: usize, split: Split, choose: impl Fn(usize) -> Choice) -> Result<Self> {
+    pub(crate) async fn new(
+        device: &Arc<GpuDevice>,
+        config: &LstmConfig,
+        batch: usize,
+        split: Split,
+        choose: impl Fn(usize) -> Choice,
+    ) -> Result<Self> {
         let mut blocks = Vec::new();
         for start in (0..batch).step_by(split.rows) {
             let rows = start..batch.min(start + split.rows);
@@ -64,7 +72,18 @@ impl GpuState {
             let choice = choose(rows.len());
             blocks.push(StateBlock { rows, buffer, bind_group, slot: 0, choice, moved: false });
         }
-        Ok(Self { blocks })
+        Ok(Self { device: Arc::clone(device), blocks })
+    }
+
+    /// Whether it is on `device`.
+    pub(crate) fn is_on(&self, device: &Arc<GpuDevice>) -> bool {
+        Arc::ptr_eq(&self.device, device)
+    }
+
+    /// What calls on its blocks of `rows` rows are built to.
+    pub(crate) fn choice(&self, rows: usize) -> Choice {
+        let block = self.blocks.iter().find(|block| block.rows.len() == rows).or(self.blocks.first());
+        block.expect("a state has a block").choice
     }
 
     /// A call begins, and has moved nothing.

@@ -1,5 +1,6 @@
 //! Devices that fail, at every point where the host waits for one or makes something on it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array3};
@@ -13,24 +14,24 @@ use crate::{Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session,
 const SOON: Duration = Duration::from_secs(10);
 
 /// What a service has on a device.
-struct Service {
-    engine: Engine,
-    session: Session,
-    state: State,
-    stream: Stream<'static>,
-    slots: Vec<Slot>,
+pub(super) struct Service {
+    pub(super) engine: Engine,
+    pub(super) session: Session,
+    pub(super) state: State,
+    pub(super) stream: Stream<'static>,
+    pub(super) slots: Vec<Slot>,
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options { tuning: Tuning::Model, ..Options::default() }
 }
 
-fn x() -> Array3<f32> {
+pub(super) fn x() -> Array3<f32> {
     Array3::from_shape_fn((3, 2, 4), |(step, row, k)| (step + row + k) as f32 / 16.0)
 }
 
 impl Service {
-    fn new(adapter: &Adapter) -> Result<Self> {
+    pub(super) fn new(adapter: &Adapter) -> Result<Self> {
         Self::opened(adapter, OPENING)
     }
 
@@ -45,15 +46,15 @@ impl Service {
         Ok(Self { engine, session, state, stream, slots })
     }
 
-    fn device(&self) -> &GpuDevice {
-        self.engine.backend().gpu().expect("it was made of one")
+    pub(super) fn device(&self) -> Arc<GpuDevice> {
+        Arc::clone(self.engine.backend().gpu().expect("it was made of one"))
     }
 
-    fn arm(&self, points: usize, fault: Fault) {
+    pub(super) fn arm(&self, points: usize, fault: Fault) {
         self.device().health.inject.arm(points, fault);
     }
 
-    fn step(&mut self) -> Result<Vec<Array2<f32>>> {
+    pub(super) fn step(&mut self) -> Result<Vec<Array2<f32>>> {
         let chunk = Array2::from_elem((2, 4), 0.5);
         self.stream.step(&[(self.slots[0], chunk.view()), (self.slots[1], chunk.view())])
     }
@@ -114,7 +115,7 @@ fn a_lost_device_is_called_that_by_every_call_and_stays_lost() -> Result<()> {
             for _ in 0..2 {
                 let started = Instant::now();
                 let error = ask(&mut service).err();
-                let is_lost = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::DeviceLost && is_clear(error, service.device()));
+                let is_lost = error.as_ref().is_some_and(|error| error.kind() == ErrorKind::DeviceLost && is_clear(error, &service.device()));
                 let is_refused = error.as_ref().is_some_and(|error| error.to_string().contains("did not finish"));
                 assert!(is_lost || is_refused, "{name}, polled {polled}: {error:?}");
                 assert!(started.elapsed() < SOON, "{name}, polled {polled}: it took {:?}", started.elapsed());
@@ -183,7 +184,7 @@ fn check(service: &Service, answer: &Result<Vec<f32>>, expected: &[f32], what: &
     match answer {
         Ok(values) => assert_eq!(values, expected, "{what}"),
         Err(error) => {
-            assert!(is_clear(error, service.device()), "{what}: {error:?}");
+            assert!(is_clear(error, &service.device()), "{what}: {error:?}");
             let kinds = [ErrorKind::DeviceLost, ErrorKind::Timeout, ErrorKind::OutOfMemory];
             assert!(kinds.contains(&error.kind()) || (what.contains("Unmapped") && error.kind() == ErrorKind::Validation), "{what}: {error:?}");
         }
@@ -192,7 +193,7 @@ fn check(service: &Service, answer: &Result<Vec<f32>>, expected: &[f32], what: &
 
 /// Whether a call is refused because of one that did not finish.
 fn is_refused<T>(answer: &Result<T>) -> bool {
-    answer.as_ref().is_err_and(|error| error.to_string().contains("did not finish"))
+    answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::StateLost)
 }
 
 #[test]
@@ -252,5 +253,23 @@ fn a_device_that_does_not_answer_in_time_counts_as_lost() -> Result<()> {
     assert!(kind == ErrorKind::Timeout && text.contains("no answer from the device within 0.001 s"), "{kind:?}: {text}");
     let (kind, text) = run().expect("the device counts as lost");
     assert!(kind == ErrorKind::DeviceLost && text.contains("counts as lost"), "{kind:?}: {text}");
+    Ok(())
+}
+
+#[test]
+fn a_device_that_is_lost_while_candidates_are_measured_leaves_no_record() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for point in [0, 60, 120] {
+        let service = Service::new(&adapter)?;
+        let options = Options { cache: Some(folder.path().to_owned()), ..Options::default() };
+        let mut session = service.engine.session(service.session.network(), options)?;
+        service.arm(point, Fault::Destroyed);
+        let tuned = session.tune(1, 2);
+        assert!(service.device().health.inject.has_happened(), "candidates have more points than {point}");
+        assert_eq!(tuned.err().map(|error| error.kind()), Some(ErrorKind::DeviceLost), "after {point} points");
+        let records = std::fs::read_dir(folder.path()).expect("the folder is there").count();
+        assert_eq!(records, 0, "after {point} points");
+    }
     Ok(())
 }

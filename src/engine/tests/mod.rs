@@ -1,6 +1,7 @@
 //! What the host's backends cannot provoke by themselves, and what no adapter at hand does.
 
 mod faults;
+mod recover;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ndarray::{Array2, Array3};
 
 use crate::device::DeviceKind;
 use crate::engine::dense::DenseRunner;
+use crate::engine::recover::Place;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Selection};
 use crate::gpu::{self, Adapter, DenseInput, DeviceCall, DeviceTensor, GpuDevice, Opening, Wait};
@@ -47,10 +49,10 @@ fn an_adapter() -> Option<Adapter> {
     adapter
 }
 
-/// The text of the error of kind `Config` that `result` must be.
-fn config_error<T>(result: Result<T>) -> String {
+/// The text of the error of kind `StateLost` that `result` must be.
+fn lost_error<T>(result: Result<T>) -> String {
     let error = result.err().expect("an error");
-    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert_eq!(error.kind(), ErrorKind::StateLost, "{error}");
     error.to_string()
 }
 
@@ -64,8 +66,8 @@ fn a_state_that_a_call_left_unfinished_is_refused_until_it_is_written() -> Resul
     assert!(!state.torn);
     let values = session.read_state(&state)?;
     state.torn = true;
-    assert_eq!(config_error(session.run_with_state(&inputs, &mut state)), "state: the last call on it did not finish; write it anew");
-    assert_eq!(config_error(session.read_state(&state)), "state: the last call on it did not finish; write it anew");
+    assert_eq!(lost_error(session.run_with_state(&inputs, &mut state)), "state: the last call on it did not finish; write it anew");
+    assert_eq!(lost_error(session.read_state(&state)), "state: the last call on it did not finish; write it anew");
     session.write_state(&mut state, &[])?;
     assert!(state.torn, "nothing was written");
     session.write_state(&mut state, &values)?;
@@ -111,12 +113,12 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
     stream.leave(gone)?;
     // as a step leaves it whose future is dropped
     stream.lost = gone.turn();
-    for error in [config_error(stream.step(&[(old, x.view())])), config_error(stream.read(old))] {
+    for error in [lost_error(stream.step(&[(old, x.view())])), lost_error(stream.read(old))] {
         assert!(error.contains("slot 0 lost its state"), "{error}");
     }
     let new = stream.join()?;
     assert_eq!(stream.step(&[(new, x.view())])?, expected);
-    assert!(config_error(stream.step_all(Array3::ones((1, 3, 3)).view())).contains("slot 0 lost its state"));
+    assert!(lost_error(stream.step_all(Array3::ones((1, 3, 3)).view())).contains("slot 0 lost its state"));
     assert!(stream.step(&[(old, x.view())]).is_err(), "a step of somebody else does not bring the state back");
     stream.leave(old)?;
     let heir = stream.join()?;
@@ -131,7 +133,7 @@ fn with_a_small_gpu(max_binding_bytes: u64) -> Result<Option<Engine>> {
     let mut device = pollster::block_on(GpuDevice::open(&adapter, OPENING))?;
     device.profile.max_binding_bytes = max_binding_bytes;
     let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
-    Ok(Some(Engine { selection: Arc::new(selection), backend: Backend::Either(Arc::new(device)), lacks_a_gpu: false }))
+    Ok(Some(Engine { selection: Arc::new(selection), place: Place::new(Backend::Either(Arc::new(device))), lacks_a_gpu: false }))
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn what_a_gpu_has_no_room_for_runs_on_the_cpu_and_that_is_said() -> Result<()> {
     // a layer behind an LSTM of the GPU
     let linear = crate::Linear::new(Array2::from_elem((64, 64), 0.5), None)?;
     let stage = Arc::new(crate::DenseStage::Linear(linear, crate::RowFunction::None));
-    let mut layer = pollster::block_on(DenseRunner::new(engine.backend(), stage, &options()))?;
+    let mut layer = pollster::block_on(DenseRunner::new(&engine.backend(), stage, &options()))?;
     let (on_gpu, why) = pollster::block_on(layer.prepare(true))?;
     assert!(!on_gpu && why.is_some_and(|why| why.contains("need 16384 bytes")), "{why:?}");
     assert_eq!(pollster::block_on(layer.prepare(false))?, (false, None));
