@@ -109,6 +109,9 @@ impl Engine {
     pub async fn new_async(request: impl Into<DeviceRequest>) -> Result<Self> {
         let request = request.into();
         let names_a_gpu = names_a_gpu(&request);
+        if request.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Error::config("timeout: expected more than 0 s, found 0 s"));
+        }
         match request.choice {
             DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu || request.allow_software => {
                 Err(Error::config("an adapter, a graphics API or software adapters: expected with a GPU only, found with another device"))

@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3};
 use crate::engine::tests::{OPENING, an_adapter, network};
 use crate::gpu::inject::Fault;
 use crate::gpu::{Adapter, GpuDevice, Opening};
-use crate::{Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session, Slot, State, Stream, Tuning};
+use crate::{DeviceRequest, Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session, Slot, State, Stream, Tuning};
 
 /// Nothing that fails takes longer to say so.
 const SOON: Duration = Duration::from_secs(10);
@@ -240,6 +240,13 @@ fn a_write_that_fails_is_told_to_its_own_caller() -> Result<()> {
     service.session.write_state(&mut service.state, &values)?;
     assert_eq!(service.session.read_state(&service.state)?, values);
     Ok(())
+}
+
+#[test]
+fn no_time_to_answer_is_refused() {
+    let request = DeviceRequest { timeout: Some(Duration::ZERO), ..DeviceRequest::default() };
+    let error = Engine::new(request).expect_err("nothing answers in no time");
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, "timeout: expected more than 0 s, found 0 s".to_owned()));
 }
 
 #[test]
