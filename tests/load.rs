@@ -76,14 +76,14 @@ fn threads(engine: &Engine) -> Result<(), Failed> {
             }
             let which = number % calls.len();
             let mut session = engine.session(&networks[which], by_model())?;
-            if number % 7 == 0 {
+            if number.is_multiple_of(7) {
                 // made and dropped, its uploads perhaps under way
                 continue;
             }
             for _ in 0..2 {
                 same_results(&format!("session {number}"), &calls[which].run_in(&mut session)?, &expected[which])?;
             }
-            if number % 5 == 0 && calls[which].config.direction == Direction::Forward {
+            if number.is_multiple_of(5) && calls[which].config.direction == Direction::Forward {
                 let state = session.state(3)?;
                 // the session goes before its state
                 drop(session);

@@ -102,7 +102,7 @@ impl<'n> Execution<'_, 'n> {
     fn size(&self, step: &Step, values: &Values<'n>) -> Option<(usize, usize)> {
         let Step::Lstm(number) = step else { return None };
         let node = &self.network.nodes[*number];
-        node.layout.seq_len_and_batch(&values.get(node.x.as_str())?.shape())
+        node.layout.seq_len_and_batch(values.get(node.x.as_str())?.shape())
     }
 
     /// Multiplications and additions of a step on the device, which follow from the shape of what it reads.
