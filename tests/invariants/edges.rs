@@ -3,7 +3,6 @@
 use cellgate::compare::{Tolerance, compare};
 use cellgate::{DeviceChoice, Direction, Engine, GraphicsBackend, LstmConfig};
 use libtest_mimic::Failed;
-use ndarray::Array3;
 
 use crate::common::call::{Call, Rng, widen};
 use crate::{Test, variants};
@@ -80,9 +79,9 @@ fn the_smallest(engine: &Engine) -> Result<(), Failed> {
     for (name, config) in bounded(Direction::Forward) {
         let mut rng = Rng::new(92);
         let mut call = Call::random(config, SEQ_LEN, BATCH, &mut rng).with_states(&mut rng);
-        let smallest = |array: &Array3<f32>| array.mapv(|value| value * f32::MIN_POSITIVE);
-        call.x = smallest(&call.x);
-        (call.h_0, call.c_0) = (call.h_0.as_ref().map(smallest), call.c_0.as_ref().map(smallest));
+        for array in [Some(&mut call.x), call.h_0.as_mut(), call.c_0.as_mut()].into_iter().flatten() {
+            array.mapv_inplace(|value| value * f32::MIN_POSITIVE);
+        }
         for cell in &mut call.cells {
             cell.weight_hh.mapv_inplace(|weight| weight * f32::MIN_POSITIVE);
         }
