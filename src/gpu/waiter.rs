@@ -34,16 +34,18 @@ impl Waiter {
     /// Waits on this thread, until the device has done the work, is lost, or has done nothing at all for as long as it may.
     fn wait(&self, index: &wgpu::SubmissionIndex) -> Result<()> {
         let started = Instant::now();
+        let slice = self.timeout.min(SLICE);
         loop {
-            let left = self.timeout.saturating_sub(self.ahead.progressed(started).elapsed());
-            match self.poll(index, left.min(SLICE))? {
+            // looked at before the poll: where the whole process was stopped for long, the device gets some time to go on
+            let idle = self.ahead.progressed(started).elapsed();
+            match self.poll(index, slice)? {
                 true => {
                     self.ahead.progress();
                     return Ok(());
                 }
                 // a caller is told why
                 false if self.health.loss().is_some() => return Ok(()),
-                false if left.is_zero() => return Err(self.hang()),
+                false if idle + slice >= self.timeout => return Err(self.hang()),
                 false => {}
             }
         }
