@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use cellgate::compare::{Tolerance, compare};
 use cellgate::{DeviceKind, Direction, Engine, GraphicsBackend, Inputs, LstmConfig, Network, Slot};
@@ -22,12 +23,15 @@ const SLOTS: usize = 1000;
 
 type Test = fn(&Engine) -> Result<(), Failed>;
 
+/// Held by the trial that runs: each counts what there is on its device and in memory, or takes all threads.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     for device in devices().iter().filter(|device| device.name != "reference") {
         trials.push(threads_trial(device));
         let tests: [(&str, Test); 2] = [("streams-under-load", streams), ("sessions-come-and-go", sessions_come_and_go)];
-        trials.extend(tests.into_iter().map(|(name, test)| trial(device, name, test)));
+        trials.extend(tests.into_iter().map(|(name, test)| alone(device, name, test)));
     }
     conclude(trials);
 }
@@ -43,7 +47,15 @@ fn threads_trial(device: &TestDevice) -> Trial {
         let name = format!("{}/16-threads-and-200-sessions (wgpu's OpenGL has one context for all threads)", device.name);
         return Trial::test(name, || Ok(())).with_ignored_flag(true);
     }
-    trial(device, "16-threads-and-200-sessions", threads)
+    alone(device, "16-threads-and-200-sessions", threads)
+}
+
+/// A trial while which no other runs.
+fn alone(device: &TestDevice, name: &str, test: Test) -> Trial {
+    trial(device, name, move |engine| {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        test(engine)
+    })
 }
 
 /// Stacks that take different ways, each with a call.
