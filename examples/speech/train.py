@@ -144,7 +144,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("examples/speech"))
     parser.add_argument("--held-out", type=pathlib.Path, metavar="DIR")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=40)
     args = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(1)  # layers this small are not worth a second one
