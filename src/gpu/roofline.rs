@@ -25,6 +25,9 @@ const SOFTWARE_COPY_BYTES: u64 = 32 << 20;
 /// So many workgroups at least: fewer would leave units of a large device without work.
 const LEAST_GROUPS: usize = 1024;
 
+/// By how much arithmetic has to outlast a copy of the same numbers.
+const FAR_LONGER: f64 = 8.0;
+
 /// Copies of a sample: a device that is faster than this many in [`MIN_SECONDS`] is not known.
 const MOST_COPIES: usize = 1 << 12;
 
@@ -42,19 +45,21 @@ impl GpuDevice {
     pub(crate) async fn peak(&self, twin: fn(f64, u32) -> f64, wait: Wait) -> Result<Peak> {
         let bench = Bench::new(self).await?;
         bench.check(twin, wait).await?;
-        let mut rounds = CHECKED_ROUNDS;
-        // from few rounds on, so that no submit is long on any device
-        while bench.seconds(bench.groups, rounds, 1, wait).await? < MIN_SECONDS && rounds < bench.most_rounds {
-            rounds *= 2;
-        }
-        let seconds = bench.best(bench.groups, rounds, 1, wait).await?;
-        let flops = 2.0 * f64::from(rounds) * (bench.groups * GROUP_QUADS * 4) as f64;
         let mut times = 1;
         while bench.seconds(bench.groups, 0, times, wait).await? < MIN_SECONDS && times < MOST_COPIES {
             times *= 2;
         }
         let copy_seconds = bench.best(bench.groups, 0, times, wait).await?;
         let bytes = 2.0 * times as f64 * (bench.groups * GROUP_QUADS) as f64 * QUAD_BYTES as f64;
+        // from few rounds on, so that no submit is long on any device, to so many that arithmetic takes far longer than bringing the numbers
+        let groups = if self.info().is_software() { LEAST_GROUPS } else { bench.groups };
+        let least = MIN_SECONDS.max(FAR_LONGER * copy_seconds / times as f64 * groups as f64 / bench.groups as f64);
+        let mut rounds = CHECKED_ROUNDS;
+        while bench.seconds(groups, rounds, 1, wait).await? < least && rounds < bench.most_rounds {
+            rounds *= 2;
+        }
+        let seconds = bench.best(groups, rounds, 1, wait).await?;
+        let flops = 2.0 * f64::from(rounds) * (groups * GROUP_QUADS * 4) as f64;
         Ok(Peak { flops_per_second: flops / seconds, bytes_per_second: bytes / copy_seconds })
     }
 }
