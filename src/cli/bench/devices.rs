@@ -77,16 +77,16 @@ impl<'a> Sessions<'a> {
         Self { args, network: network.clone(), made: Vec::new() }
     }
 
-    /// The session on device `number`, or why there is none.
-    pub(super) fn get(&mut self, number: usize, device: &Device, precision: Precision, profile: bool) -> &mut cellgate::Result<Session> {
+    /// The session on device `number`, whose engine this is, or why there is none.
+    pub(super) fn get(&mut self, number: usize, engine: &Engine, precision: Precision, profile: bool) -> &mut cellgate::Result<Session> {
         let is_it = |made: &Made| (made.device, made.precision, made.profile) == (number, precision, profile);
         let place = self.made.iter().position(is_it).unwrap_or_else(|| {
             let mut options = Options { profile, ..self.args.schedule.options(precision) };
-            if device.engine.describe().device.kind != DeviceKind::Gpu {
+            if engine.describe().device.kind != DeviceKind::Gpu {
                 // a schedule is a GPU's
                 options.schedule = None;
             }
-            let session = device.engine.session(&self.network, options);
+            let session = engine.session(&self.network, options);
             self.made.push(Made { device: number, precision, profile, session });
             self.made.len() - 1
         });

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::record::Record;
 use super::row::{Outcome, Row};
 use super::subject::{Call, Dims, Expected, Subject};
-use super::timing::{Phases, Times, phases, time};
+use super::timing::{Phases, Times, time, time_phases};
 use super::{Args, lengths, table};
 use crate::cli::{Result, judge, output, tensors};
 
@@ -150,11 +150,10 @@ fn fill(
         }
         Ok(failed(row, &why))
     };
-    let (engine, peak) = (device.engine.clone(), device.peak);
-    let open = Device { engine, peak, lost: None };
+    let (engine, peak) = (&device.engine, device.peak);
     let inputs = context.call.inputs.inputs();
-    let bound = judge::bound(&open.engine.describe().device, context.precision);
-    let session = match sessions.get(number, &open, context.precision, false) {
+    let bound = judge::bound(&engine.describe().device, context.precision);
+    let session = match sessions.get(number, engine, context.precision, false) {
         Ok(session) => session,
         Err(error) => return Ok(failed(row, &cellgate::one_line(&error.to_string()))),
     };
@@ -181,10 +180,15 @@ fn fill(
     if !check(&mut row, &outputs)? {
         return Ok(row);
     }
-    let phases = match sessions.get(number, &open, context.precision, true) {
-        Ok(session) if row.device == DeviceKind::Gpu && !context.expected.has_others => phases(session, &inputs, &mut outputs),
-        _ => None,
-    };
+    let mut phases = None;
+    if row.device == DeviceKind::Gpu && !context.expected.has_others {
+        let profiled = sessions.get(number, engine, context.precision, true);
+        match profiled.as_mut().map_err(|error| error.to_string()).and_then(|session| time_phases(session, &inputs, &mut outputs)) {
+            Ok(found) => phases = found,
+            // the row has its times, and keeps them
+            Err(why) => output::say(&format!("note: phases of {} are not known: {}", engine.describe().device, cellgate::one_line(&why))),
+        }
+    }
     put(&mut row, &Times { call, phases }, context.expected, peak, cpu_ms);
     Ok(row)
 }

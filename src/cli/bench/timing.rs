@@ -83,13 +83,13 @@ pub(super) fn time(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Out
 }
 
 /// Where the time of a call goes, in calls of a session that profiles; these take a little longer than others. `None` where it cannot be told.
-pub(super) fn phases(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Option<Phases> {
+pub(super) fn time_phases(session: &mut Session, inputs: &Inputs<'_>, outputs: &mut Outputs) -> Result<Option<Phases>, String> {
     let mut profiles = Vec::new();
     for _ in 0..PHASED {
-        session.run_into(inputs, outputs).ok()?;
-        profiles.push(session.profile()?);
+        session.run_into(inputs, outputs).map_err(|error| error.to_string())?;
+        profiles.extend(session.profile());
     }
-    summarise(&profiles[1..])
+    Ok(profiles.get(1..).and_then(summarise))
 }
 
 fn summarise(profiles: &[CallProfile]) -> Option<Phases> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cellgate::measure::Peak;
 use maud::Markup;
 
 use super::plot::{Axis, Join, Line, Plot, Point};
@@ -112,9 +113,10 @@ pub(super) fn rooflines(rows: &[Row], series: &[Series]) -> Vec<Markup> {
 fn roofline(device: &str, rows: &[Row], series: &[Series]) -> Option<Markup> {
     let rows: Vec<&Row> = rows.iter().filter(|row| row.device_name() == device && row.gflops.is_some()).collect();
     let (gflops, gb_per_s) = rows.iter().find_map(|row| Some((row.peak_gflops?, row.peak_gb_per_s?)))?;
+    let peak = Peak { flops_per_second: 1e9 * gflops, bytes_per_second: 1e9 * gb_per_s };
     let ridge = gflops / gb_per_s;
     let x = Axis::values("operations for each byte", rows.iter().map(|row| row.intensity()).chain([ridge / 4.0, ridge * 4.0]));
-    let roof = |intensity: f64| Point { x: intensity, y: 1e9 * gflops.min(intensity * gb_per_s), title: None };
+    let roof = |intensity: f64| Point { x: intensity, y: peak.roof(intensity), title: None };
     let (low, high) = x.range();
     let y = Axis::values("FLOP/s", rows.iter().filter_map(|row| row.gflops).map(|gflops| gflops * 1e9).chain([roof(low).y * 1.3, 1e9 * gflops]));
     let of_device = |series: &&Series| series.device == device;
