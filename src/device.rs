@@ -71,6 +71,9 @@ pub struct DeviceRequest {
     /// whether shaders check every index, bound every loop and guard every division; results have the same bits. `None`: in debug builds.
     /// A browser checks always.
     pub checked_shaders: Option<bool>,
+    /// whether a GPU is opened with the limits that every WebGPU device has, and without optional features, instead of all that its adapter has: what
+    /// runs so fits every browser, and is what one would make of it. Results have the same bits.
+    pub least_limits: bool,
     /// a GPU that does nothing for so long while somebody waits for it hangs, and counts as lost from then on. `None`: 60 s; nothing that it is given
     /// takes more than a fraction of a second.
     pub timeout: Option<Duration>,

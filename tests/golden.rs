@@ -5,12 +5,13 @@ mod common;
 use cellgate::compare::compare;
 use cellgate::formats::npy;
 use cellgate::{Engine, Network};
-use common::{Case, GOLDEN, conclude, devices, golden_cases, gpus_by_form, gpus_by_schedule, inputs, options, suited_trial};
+use common::{Case, GOLDEN, conclude, devices, golden_cases, gpus_by_form, gpus_by_schedule, inputs, least_gpu, options, suited_trial};
 use libtest_mimic::Failed;
 
 fn main() {
     let (mut devices, cases) = (devices(), golden_cases());
     devices.extend(gpus_by_schedule());
+    devices.extend(least_gpu());
     devices.extend(gpus_by_form());
     let networks: Vec<Option<Network>> = cases.iter().map(|case| Network::open(&case.model).ok()).collect();
     let trials = devices.iter().flat_map(|device| {

@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::{Result, output};
 
-/// `--device`, `--adapter`, `--backend`, `--allow-software`.
+/// `--device`, `--adapter`, `--backend`, `--allow-software`, `--least-limits`.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub(super) struct DeviceArgs {
@@ -25,6 +25,9 @@ pub(super) struct DeviceArgs {
     /// Let a software adapter (llvmpipe, SwiftShader, WARP) stand in for a GPU without being named
     #[arg(long)]
     allow_software: bool,
+    /// Open the GPU with the limits that every WebGPU device has, and no optional features: what runs so fits every browser
+    #[arg(long)]
+    least_limits: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -61,7 +64,8 @@ impl DeviceArgs {
             BackendArg::Dx12 => GraphicsBackend::Dx12,
             BackendArg::Gl => GraphicsBackend::Gl,
         });
-        DeviceRequest { choice, adapter: self.adapter.clone(), backend, allow_software: self.allow_software, ..DeviceRequest::default() }
+        let (allow_software, least_limits) = (self.allow_software, self.least_limits);
+        DeviceRequest { choice, adapter: self.adapter.clone(), backend, allow_software, least_limits, ..DeviceRequest::default() }
     }
 
     /// Opens the device.

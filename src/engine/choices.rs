@@ -98,6 +98,7 @@ pub(super) struct Chosen {
 pub(super) struct Choices {
     options: Options,
     checked_shaders: bool,
+    least_limits: bool,
     /// whether the engine holds two sides, and the options leave it but one
     options_name_the_gpu: bool,
     records: Option<Records>,
@@ -110,9 +111,9 @@ pub(super) struct Choices {
 
 impl Choices {
     pub(super) fn new(engine: &Engine, options: &Options) -> Self {
-        let (mut records, mut note, mut checked_shaders) = (None, None, false);
+        let (mut records, mut note, mut checked_shaders, mut least_limits) = (None, None, false, false);
         if let Some(device) = engine.backend().gpu() {
-            checked_shaders = device.checks_shaders();
+            (checked_shaders, least_limits) = (device.checks_shaders(), device.opening().least_limits);
             if options.tuning != Tuning::Model && options.choice.is_none() {
                 (records, note) = Records::open(options.cache.as_deref(), device.info());
             }
@@ -120,6 +121,7 @@ impl Choices {
         Self {
             options: options.clone(),
             checked_shaders,
+            least_limits,
             options_name_the_gpu: engine.backend().holds_both() && options.name_a_schedule(),
             records,
             fixed: HashMap::new(),
@@ -293,7 +295,7 @@ impl Choices {
 
     pub(super) fn key(&self, gpu: &GpuLstm, rows: usize) -> Key {
         let Options { precision, schedule, .. } = self.options;
-        Key { lstm: format!("{:?}", gpu.config()), precision, rows, schedule, checked_shaders: self.checked_shaders }
+        Key { lstm: format!("{:?}", gpu.config()), precision, rows, schedule, checked_shaders: self.checked_shaders, least_limits: self.least_limits }
     }
 
     /// Notes what calls of such sizes run, and why `there` where they could run elsewhere.

@@ -113,9 +113,9 @@ impl Engine {
             return Err(Error::config("timeout: expected more than 0 s, found 0 s"));
         }
         match request.choice {
-            DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu || request.allow_software => {
-                Err(Error::config("an adapter, a graphics API or software adapters: expected with a GPU only, found with another device"))
-            }
+            DeviceChoice::Cpu | DeviceChoice::Reference if names_a_gpu || request.allow_software || request.least_limits => Err(Error::config(
+                "an adapter, a graphics API, software adapters or least limits: expected with a GPU only, found with another device",
+            )),
             DeviceChoice::Cpu => Ok(Self::host(DeviceKind::Cpu, "asked for".to_owned())),
             DeviceChoice::Reference => Ok(Self::host(DeviceKind::Reference, "asked for".to_owned())),
             DeviceChoice::Gpu => Self::gpu(&request).await?.map_err(NoFit::into_error),
@@ -154,6 +154,7 @@ impl Engine {
                 Ok(choice) => choice,
                 Err(no_fit) => return Ok(Err(no_fit)),
             };
+            let reason = if request.least_limits { format!("{reason}; opened with the limits that every WebGPU device has") } else { reason };
             match GpuDevice::open(&adapters[chosen], Opening::new(request)).await {
                 Ok(device) => return Ok(Ok(Self::of_gpu(device, reason))),
                 Err(error) if request.choice == DeviceChoice::Auto && !names_a_gpu(request) => candidates.strike(chosen, &error),

@@ -47,6 +47,9 @@ pub(super) struct Key {
     pub(super) schedule: Option<ScheduleName>,
     /// whether shaders checked what they did
     pub(super) checked_shaders: bool,
+    /// whether the device had no more than every WebGPU device
+    #[serde(default)]
+    pub(super) least_limits: bool,
 }
 
 /// What came of it.
@@ -203,7 +206,8 @@ mod tests {
     fn record(rows: usize, lanes: u32) -> Record {
         let form = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 1, k_lanes: lanes, subgroups: false });
         let choice = Choice { schedule: Schedule::PerStep(form), input: form };
-        let key = Key { lstm: "an LSTM".to_owned(), precision: Precision::Int8, rows, schedule: Some(ScheduleName::PerStep), checked_shaders: true };
+        let (precision, schedule) = (Precision::Int8, Some(ScheduleName::PerStep));
+        let key = Key { lstm: "an LSTM".to_owned(), precision, rows, schedule, checked_shaders: true, least_limits: false };
         let measured = vec![Measurement { choice, seconds: 1.25e-3, n: 7 }];
         Record { key, date: "2026-02-28".to_owned(), choice, seq_len: 100, measured, sides: None }
     }
@@ -243,8 +247,9 @@ mod tests {
         assert_eq!(again.find(&record(2, 0).key), Some(&record(2, 4)));
         assert_eq!(again.records.len(), 2);
         assert_eq!(fs::read_dir(folder.path().join("made/on demand")).expect("a folder").count(), 1, "a temporary file is left");
-        let unlike = Key { checked_shaders: false, ..record(1, 0).key };
-        assert_eq!(again.find(&unlike), None);
+        for unlike in [Key { checked_shaders: false, ..record(1, 0).key }, Key { least_limits: true, ..record(1, 0).key }] {
+            assert_eq!(again.find(&unlike), None);
+        }
     }
 
     #[test]

@@ -181,8 +181,6 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
     } else {
         None
     };
-    let limit = |name: &str, value: u64| (name.to_owned(), value);
-    let has = |feature: wgpu::Features, name: &str| adapter.features().contains(feature).then(|| name.to_owned());
     Some(DeviceInfo {
         kind: DeviceKind::Gpu,
         name: info.name,
@@ -191,25 +189,37 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         pci: info.device_pci_bus_id,
         pci_id: if info.vendor == 0 { String::new() } else { format!("{:04x}:{:04x}", info.vendor, info.device) },
-        limits: vec![
-            limit("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
-            limit("max_buffer_size", limits.max_buffer_size),
-            limit("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
-            limit("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
-            limit("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
-            limit("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
-        ],
-        features: [
-            has(wgpu::Features::SHADER_F16, "shader-f16"),
-            has(wgpu::Features::SUBGROUP, "subgroups"),
-            has(wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
-            has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        limits: named_limits(&limits),
+        features: named_features(adapter.features()),
         unusable,
     })
+}
+
+/// The limits that decide what fits, by WebGPU name.
+pub(super) fn named_limits(limits: &wgpu::Limits) -> Vec<(String, u64)> {
+    let limit = |name: &str, value: u64| (name.to_owned(), value);
+    vec![
+        limit("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+        limit("max_buffer_size", limits.max_buffer_size),
+        limit("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+        limit("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+        limit("max_compute_workgroups_per_dimension", limits.max_compute_workgroups_per_dimension.into()),
+        limit("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+    ]
+}
+
+/// The optional features that cellgate could use, by WebGPU name.
+pub(super) fn named_features(features: wgpu::Features) -> Vec<String> {
+    let has = |feature: wgpu::Features, name: &str| features.contains(feature).then(|| name.to_owned());
+    [
+        has(wgpu::Features::SHADER_F16, "shader-f16"),
+        has(wgpu::Features::SUBGROUP, "subgroups"),
+        has(wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+        has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrix"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::device::{DeviceInfo, DeviceRequest, DeviceUsage};
 use crate::error::{Error, ErrorKind, Result, one_line};
-use crate::gpu::adapter::Adapter;
+use crate::gpu::adapter::{Adapter, named_features, named_limits};
 use crate::gpu::ahead::Ahead;
 use crate::gpu::buffer::{Counters, DeviceBuffer};
 use crate::gpu::fault::{Health, kind_of};
@@ -43,6 +43,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Opening {
     /// whether shaders check what they do, or trust the plan
     pub(crate) checked_shaders: bool,
+    /// whether it has no more than every WebGPU device
+    pub(crate) least_limits: bool,
     /// a device that does nothing for so long hangs
     pub(crate) timeout: Duration,
 }
@@ -50,7 +52,11 @@ pub(crate) struct Opening {
 impl Opening {
     /// As `request` has it.
     pub(crate) fn new(request: &DeviceRequest) -> Self {
-        Self { checked_shaders: request.checked_shaders.unwrap_or(cfg!(debug_assertions)), timeout: request.timeout.unwrap_or(TIMEOUT) }
+        Self {
+            checked_shaders: request.checked_shaders.unwrap_or(cfg!(debug_assertions)),
+            least_limits: request.least_limits,
+            timeout: request.timeout.unwrap_or(TIMEOUT),
+        }
     }
 }
 
@@ -89,7 +95,8 @@ impl GpuDevice {
         let mut refusals: Vec<(Extension, String)> = Vec::new();
         loop {
             let asked = |extension: &Extension| extension.is_listed(adapter) && refusals.iter().all(|(refused, _)| refused != extension);
-            let extensions: Vec<Extension> = EXTENSIONS.into_iter().filter(asked).collect();
+            let optional = if opening.least_limits { &[][..] } else { &EXTENSIONS[..] };
+            let extensions: Vec<Extension> = optional.iter().copied().filter(asked).collect();
             let mut device = Self::open_with(adapter, opening, &extensions).await?;
             let mut sound = true;
             for extension in extensions {
@@ -118,11 +125,11 @@ impl GpuDevice {
 
     /// As [`GpuDevice::open`], with these of the optional hardware, not tried.
     pub(crate) async fn open_with(adapter: &Adapter, opening: Opening, extensions: &[Extension]) -> Result<Self> {
-        let limits = adapter.adapter.limits();
-        let optional = extensions.iter().fold(wgpu::Features::TIMESTAMP_QUERY, |features, extension| features | extension.wgpu_features());
+        let (limits, optional, info) = offer(adapter, opening);
+        let required_features = extensions.iter().fold(optional, |features, extension| features | extension.wgpu_features());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("cellgate"),
-            required_features: adapter.adapter.features() & optional,
+            required_features,
             required_limits: limits.clone(),
             experimental_features: if extensions.contains(&Extension::Matrices) { experimental() } else { wgpu::ExperimentalFeatures::disabled() },
             ..wgpu::DeviceDescriptor::default()
@@ -147,13 +154,13 @@ impl GpuDevice {
             entries: &[storage_entry(0, Access::ReadWrite)],
         });
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
-        let profile = profile(&adapter.info, &limits);
+        let profile = profile(&info, &limits);
         Ok(Self {
             waiter: Waiter { device: device.clone(), health: Arc::clone(&health), ahead: Arc::clone(&ahead), timeout: opening.timeout },
             device,
             queue,
             profile,
-            info: adapter.info.clone(),
+            info,
             state_layout,
             layouts,
             pipelines: Mutex::default(),
@@ -349,6 +356,19 @@ impl GpuDevice {
             }
         }
     }
+}
+
+/// Limits and features to open `adapter` with, before its extensions, and what is then known of it.
+fn offer(adapter: &Adapter, opening: Opening) -> (wgpu::Limits, wgpu::Features, DeviceInfo) {
+    let (all, info) = (adapter.adapter.limits(), adapter.info.clone());
+    if !opening.least_limits {
+        return (all, adapter.adapter.features() & wgpu::Features::TIMESTAMP_QUERY, info);
+    }
+    // an adapter that is used although it has less in something keeps what it has
+    let limits = wgpu::Limits::defaults().or_worse_values_from(&all);
+    let features = wgpu::Features::empty();
+    let info = DeviceInfo { limits: named_limits(&limits), features: named_features(features), ..info };
+    (limits, features, info)
 }
 
 #[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu, and no adapter offers them otherwise")]

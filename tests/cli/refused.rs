@@ -155,6 +155,7 @@ fn devices_that_do_not_fit() {
         &["--device", "cpu", "--adapter", "llvmpipe"][..],
         &["--device", "reference", "--backend", "vulkan"],
         &["--device", "cpu", "--allow-software"],
+        &["--device", "cpu", "--least-limits"],
     ] {
         folder.fails(&[&["verify", "model.safetensors"], flags].concat(), &["GPU"]);
         folder.fails(&[&["inspect", "model.safetensors"], flags].concat(), &["GPU"]);

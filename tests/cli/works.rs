@@ -17,7 +17,7 @@ fn help_and_version_go_to_stdout() {
         assert!(help.contains(&format!("\n  {command} ")), "{command} in: {help}");
         assert!(folder.succeeds(&[command, "--help"]).contains("--json"));
     }
-    for device in ["--device", "--adapter", "--backend", "--allow-software"] {
+    for device in ["--device", "--adapter", "--backend", "--allow-software", "--least-limits"] {
         assert!(folder.succeeds(&["run", "--help"]).contains(device));
     }
 }

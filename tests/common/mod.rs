@@ -54,7 +54,11 @@ pub fn options(engine: &Engine, network: &Network) -> Options {
 
 /// Whether a GPU must be tested: then nothing about it may be ignored.
 pub fn gpu_required() -> bool {
-    std::env::var_os("CELLGATE_REQUIRE_GPU").is_some_and(|value| value != "0" && !value.is_empty())
+    is_set("CELLGATE_REQUIRE_GPU")
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value != "0" && !value.is_empty())
 }
 
 /// The host's devices and every adapter, through every API that reaches it. Without an adapter there is one device that cannot run.
@@ -64,22 +68,37 @@ pub fn devices() -> Vec<TestDevice> {
     devices
 }
 
-/// Every adapter, through every API that reaches it; where there is none, one device that cannot run.
+/// Every adapter, through every API that reaches it; where there is none, one device that cannot run. `CELLGATE_LEAST_LIMITS` opens them all with the
+/// limits of WebGPU's least device.
 pub fn gpus() -> Vec<TestDevice> {
+    gpus_with(is_set("CELLGATE_LEAST_LIMITS"))
+}
+
+/// The first GPU once more, with the limits that every WebGPU device has.
+pub fn least_gpu() -> Option<TestDevice> {
+    gpus_with(true).into_iter().next().filter(|gpu| gpu.engine.is_some())
+}
+
+fn gpus_with(least_limits: bool) -> Vec<TestDevice> {
     use GraphicsBackend::{Dx12, Gl, Metal, Vulkan};
     let mut gpus: Vec<TestDevice> = [Vulkan, Metal, Dx12, Gl]
         .into_iter()
         .filter_map(|backend| {
-            let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
-            let engine = Engine::new(request).ok()?;
+            let engine = Engine::new(DeviceRequest { least_limits, ..request(backend) }).ok()?;
             let name = engine.describe().device.name.split([' ', '/']).next().unwrap_or("gpu").to_lowercase();
-            Some(TestDevice { name: format!("gpu/{name}-{backend}"), engine: Some(engine), options: by_model() })
+            let limits = if least_limits { "/least-limits" } else { "" };
+            Some(TestDevice { name: format!("gpu/{name}-{backend}{limits}"), engine: Some(engine), options: by_model() })
         })
         .collect();
     if gpus.is_empty() {
         gpus.push(TestDevice { name: "gpu/none".to_owned(), engine: None, options: by_model() });
     }
     gpus
+}
+
+/// A request for the GPU, be it a software adapter, that `backend` reaches.
+fn request(backend: GraphicsBackend) -> DeviceRequest {
+    DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() }
 }
 
 /// The first GPU once more for every schedule: what suits it runs to it, and nothing else does.

@@ -13,7 +13,7 @@ mod time;
 
 use cellgate::{DeviceChoice, Direction, Engine, LstmConfig};
 use common::call::{Call, Rng};
-use common::{TestDevice, conclude, gpus, gpus_by_schedule, trial};
+use common::{TestDevice, conclude, gpus, gpus_by_schedule, least_gpu, trial};
 use libtest_mimic::{Failed, Trial};
 
 type Test = fn(&Engine) -> Result<(), Failed>;
@@ -22,6 +22,7 @@ fn main() {
     let mut devices = vec![TestDevice::host("cpu", DeviceChoice::Cpu)];
     devices.extend(gpus());
     devices.extend(gpus_by_schedule());
+    devices.extend(least_gpu());
     let tests: Vec<(String, Test)> =
         [rows::tests(), time::tests(), ranges::tests(), activations::tests(), edges::tests(), chains::tests(), shaders::tests()].concat();
     let mut trials: Vec<Trial> = Vec::new();

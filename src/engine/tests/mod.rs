@@ -18,7 +18,7 @@ use crate::network::LstmResults;
 use crate::{DeviceChoice, Engine, ErrorKind, Inputs, Lstm, LstmConfig, Network, Options, Result, Session};
 
 /// How devices are opened here.
-const OPENING: Opening = Opening { checked_shaders: true, timeout: Duration::from_secs(60) };
+const OPENING: Opening = Opening { checked_shaders: true, least_limits: false, timeout: Duration::from_secs(60) };
 
 /// A stack of one layer, its weights all the same.
 fn network(input_size: usize, hidden_size: usize) -> Result<Network> {
