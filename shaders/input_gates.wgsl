@@ -5,7 +5,7 @@
 //   A linear layer is the same with D = 1: its quads are four neighbouring outputs instead of the gates of a unit, and H of them are ceil(F / 4).
 // Twin:       src/reference/input_gates.rs
 // Twin:       src/reference/linear.rs
-// Dispatch:   (ceil(H / GROUP_OUTPUTS), ceil(num_rows / GROUP_ROWS), D), once a chunk of time steps
+// Dispatch:   (ceil(num_outputs / GROUP_OUTPUTS), ceil(num_rows / GROUP_ROWS), D), once a chunk of time steps and a panel of weight_ih
 // Shared mem: see shared/tile_product.wgsl        Barriers: uniform, 2 a tile
 // Requires:   num_rows >= 1, hidden_size >= 1, input_size >= 1; no divisibility
 
@@ -24,8 +24,8 @@ struct InputGatesParams {
     x_row: u32,                           // first row of `x` for direction 0
     x_row_stride: u32,                    // to that of direction 1, modulo 2^32
     gates_base: u32,                      // of row 0 of direction 0, in vec4
-    _pad0: u32,
-    _pad1: u32,
+    first_output: u32,                    // of the panel of weight_ih that is bound
+    num_outputs: u32,                     // of it; all H where the matrix is in one piece
 }
 
 @group(0) @binding(0) var<uniform>             params:  InputGatesParams;
@@ -47,10 +47,11 @@ fn rescale(z: u32, unit: u32) -> vec4<f32> {
     return vec4<f32>(1.0);
 }
 
-fn finish(z: u32, row: u32, unit: u32, sum: Pair4) {
+fn finish(z: u32, row: u32, output: u32, sum: Pair4) {
     if (row >= params.num_rows) {
         return;
     }
+    let unit = params.first_output + output;
     let place = params.gates_base + z * params.gates_stride + row * params.hidden_size + unit;
     var total = sum;
     if (HAS_SCALES) {
@@ -93,6 +94,6 @@ fn input_gates(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
         live = any_live(z, group.y * GROUP_ROWS);
     }
     if (live) {
-        run_product(Product(z, params.hidden_size, Source(true, 0u, 0u), weight_ih), group, lane, true);
+        run_product(Product(z, params.num_outputs, Source(true, 0u, 0u), weight_ih), group, lane, true);
     }
 }

@@ -2,7 +2,8 @@
 //   h_next[z, n, p] = proj_clip(sum_unit weight_hr[z, p, unit] * cell_out[z, n, unit])
 //   z is the direction, or, on a wavefront, the layer, as in step.wgsl. A row whose length is reached keeps its state and gets y = 0.
 // Twin:       src/reference/project.rs
-// Dispatch:   (ceil(ceil(P / 4) / GROUP_OUTPUTS), ceil(N / GROUP_ROWS), D or layers), once a time step, after step.wgsl or norm_cell.wgsl
+// Dispatch:   (ceil(num_quads / GROUP_OUTPUTS), ceil(N / GROUP_ROWS), D or layers), once a time step and a panel of weight_hr, after step.wgsl or
+//             norm_cell.wgsl
 // Shared mem: see shared/row_product.wgsl, shared/tile_product.wgsl        Barriers: uniform, likewise
 // Requires:   batch >= 1, hidden_size >= 1, proj_size >= 1; no divisibility; h_prev and h_next do not overlap
 
@@ -23,6 +24,10 @@ struct ProjectParams {
     slot_stride: u32,
     cell: u32,                            // number of the cell of z = 0 among all of the stack
     last_cell: u32,                       // first cell that writes y
+    first_quad: u32,                      // of the panel of weight_hr that is bound
+    num_quads: u32,                       // of it; all ceil(P / 4) where the matrix is in one piece
+    _pad0: u32,
+    _pad1: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  ProjectParams;
@@ -42,14 +47,15 @@ fn row_value(z: u32, row: u32, k: u32, from_input: bool) -> f32 {
     return 0.0;
 }
 
-fn rescale(z: u32, quad: u32) -> vec4<f32> {
+fn rescale(z: u32, output: u32) -> vec4<f32> {
     return vec4<f32>(1.0);
 }
 
-fn finish(z: u32, row: u32, quad: u32, pair: Pair4) {
+fn finish(z: u32, row: u32, panel_quad: u32, pair: Pair4) {
     if (row >= params.batch) {
         return;
     }
+    let quad = params.first_quad + panel_quad;
     var sum = pair.high + pair.low;
     if (HAS_SCALES) {
         sum *= vectors[params.scale_base + z * params.scale_stride + quad];
@@ -87,5 +93,5 @@ fn finish(z: u32, row: u32, quad: u32, pair: Pair4) {
 fn project(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let z = group.z;
     let weight_hr = Source(false, params.hidden_size, params.weight_base + z * params.weight_stride);
-    run_product(Product(z, (params.proj_size + 3u) / 4u, Source(true, 0u, 0u), weight_hr), group, lane, any_live(z, group.y * GROUP_ROWS));
+    run_product(Product(z, params.num_quads, Source(true, 0u, 0u), weight_hr), group, lane, any_live(z, group.y * GROUP_ROWS));
 }

@@ -7,7 +7,7 @@
 //   A row whose length is reached keeps its state and gets y = 0; a group of such rows multiplies nothing.
 //   RAW_ONLY: the sums alone go to out as gates_h, for norm_cell.wgsl. PROJECTED: o * output(c) goes to out as cell_out, for project.wgsl.
 // Twin:       src/reference/step.rs
-// Dispatch:   (ceil(H / GROUP_OUTPUTS), ceil(N / GROUP_ROWS), D or the layers of the wavefront), once a time step
+// Dispatch:   (ceil(num_units / GROUP_OUTPUTS), ceil(N / GROUP_ROWS), D or the layers of the wavefront), once a time step and a panel of weight_hh
 // Shared mem: see shared/row_product.wgsl, shared/tile_product.wgsl        Barriers: uniform, likewise
 // Requires:   batch >= 1, hidden_size >= 1, out_size >= 1; no divisibility; h_prev and h_next do not overlap; c is updated in place
 
@@ -35,7 +35,11 @@ struct StepParams {
     cell: u32,                            // number of the cell of z = 0 among all of the stack
     last_cell: u32,                       // first cell that writes y
     out_base: u32,                        // of y, cell_out or gates_h
+    first_unit: u32,                      // of the panel of weight_hh that is bound
+    num_units: u32,                       // of it; all H where the matrix is in one piece
     _pad0: u32,
+    _pad1: u32,
+    _pad2: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params:  StepParams;
@@ -66,14 +70,16 @@ fn row_value(z: u32, row: u32, k: u32, from_input: bool) -> f32 {
     return state[h_base(z, 0u) + row * params.out_size + k];
 }
 
-fn rescale(z: u32, unit: u32) -> vec4<f32> {
+fn rescale(z: u32, output: u32) -> vec4<f32> {
+    let unit = params.first_unit + output;
     return vector(SCALE_IH, z, unit) / vector(SCALE_HH, z, unit);
 }
 
-fn finish(z: u32, row: u32, unit: u32, product: Pair4) {
+fn finish(z: u32, row: u32, output: u32, product: Pair4) {
     if (row >= params.batch) {
         return;
     }
+    let unit = params.first_unit + output;
     let place = (z * params.batch + row) * params.hidden_size + unit;
     var sum = product;
     if (HAS_SCALES) {
@@ -135,5 +141,5 @@ fn step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         weight_ih = Source(true, params.out_size, params.concat_base + z * params.concat_stride);
         weight_hh.weight_base = weight_ih.weight_base + params.out_size * params.hidden_size;
     }
-    run_product(Product(z, params.hidden_size, weight_ih, weight_hh), group, lane, any_live(z, group.y * GROUP_ROWS));
+    run_product(Product(z, params.num_units, weight_ih, weight_hh), group, lane, any_live(z, group.y * GROUP_ROWS));
 }

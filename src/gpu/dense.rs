@@ -42,7 +42,8 @@ pub(crate) struct GpuDense {
     spec: DenseSpec,
     /// what every product is made by, where that is asked for
     product: Option<ProductForm>,
-    weights: Option<DeviceBuffer>,
+    /// those of a product, or the table, in as many buffers as it takes
+    weights: Vec<DeviceBuffer>,
     vectors: Option<DeviceBuffer>,
     /// buffers that all plans share, each as large as the largest call so far needed
     buffers: HashMap<BufferId, DeviceBuffer>,
@@ -83,28 +84,33 @@ impl GpuDense {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where they exceed what the device binds, [`ErrorKind::Config`](crate::ErrorKind::Config) where a weight
     /// cannot be stored.
     pub(crate) async fn new(device: Arc<GpuDevice>, stage: Arc<DenseStage>, precision: Precision) -> Result<Self> {
-        let (mut weights, mut vectors) = (None, None);
-        let allowed = device.profile.max_binding_bytes;
+        let (mut weights, mut vectors) = (Vec::new(), None);
+        let (spec, allowed) = (DenseSpec::new(&stage, precision), device.profile.max_binding_bytes);
         match &*stage {
             DenseStage::Embedding(embedding) => {
                 let table = embedding.table().as_slice().expect("a table is row-major");
-                let need = size_of_val(table) as u64;
+                let (dim, need) = (embedding.embedding_dim(), embedding.embedding_dim() as u64 * F32);
                 if need > allowed {
-                    let what = format!("need {need} bytes for table [num_embeddings, embedding_dim], the adapter allows {allowed}");
+                    let what = format!("need {need} bytes for one vector of table [num_embeddings, embedding_dim], the adapter allows {allowed}");
                     return Err(Error::limit(format!("limit max_storage_buffer_binding_size: {what}")));
                 }
-                weights = Some(device.filled_buffer("table", bytemuck::cast_slice(table)).await?);
+                for panel in spec.weights(&device.profile).panels(embedding.num_embeddings()) {
+                    let vectors = &table[panel.first * dim..(panel.first + panel.outputs) * dim];
+                    weights.push(device.filled_buffer("table", bytemuck::cast_slice(vectors)).await?);
+                }
             }
             DenseStage::Linear(linear, _) => {
                 let packed = pack_linear(linear, precision, allowed)?;
-                weights = Some(device.filled_buffer("weight", bytemuck::cast_slice(&packed.arenas[0])).await?);
+                for arena in &packed.arenas {
+                    weights.push(device.filled_buffer("weight", bytemuck::cast_slice(arena)).await?);
+                }
                 vectors = Some(device.filled_buffer("bias", bytemuck::cast_slice(&packed.vectors)).await?);
             }
             DenseStage::Function(_) => {}
         }
         device.still_there()?;
         Ok(Self {
-            spec: DenseSpec::new(&stage, precision),
+            spec,
             product: None,
             device,
             stage,
@@ -135,7 +141,7 @@ impl GpuDense {
 
     /// Bytes of the weights.
     pub(crate) fn weight_bytes(&self) -> u64 {
-        [&self.weights, &self.vectors].into_iter().flatten().map(|buffer| buffer.size()).sum()
+        self.weights.iter().chain(&self.vectors).map(|buffer| buffer.size()).sum()
     }
 
     /// The plan of a call whose input and result, if not ids, stay on the device, for an `x` of this shape.
@@ -334,7 +340,7 @@ impl GpuDense {
         let params = self.device.uniform_buffer("params", &plan.params).await?;
         let buffer = |id| -> &wgpu::Buffer {
             let own = match id {
-                BufferId::Weights(_) => self.weights.as_deref(),
+                BufferId::Weights(arena) => self.weights.get(arena).map(|buffer| &**buffer),
                 BufferId::Vectors => self.vectors.as_deref(),
                 BufferId::Given => given,
                 id => self.buffers.get(&id).map(|buffer| &**buffer),

@@ -20,6 +20,7 @@ mod params;
 pub mod plan;
 mod prepared;
 mod profile;
+mod region;
 mod relayout;
 pub mod roofline;
 pub mod shader;

@@ -10,12 +10,16 @@
 //! ```
 //!
 //! `weight_ih` and `weight_hh` of a cell follow each other, so that a step that multiplies input and state at once reads one matrix. Where both
-//! together exceed what the device binds, each has a place of its own.
+//! together exceed what the device binds, each has a place of its own; a matrix that exceeds it alone lies in panels of outputs ([`Region`]).
+
+use std::ops::Range;
 
 use half::f16;
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result};
+pub use crate::gpu::region::Region;
+use crate::gpu::region::panel_outputs;
 use crate::network::{CellWeights, GATES, Linear, Lstm, Precision, int8_scales, to_int8};
 
 /// Bytes of a `vec4<f32>`.
@@ -56,17 +60,6 @@ pub struct PackedLayer {
     pub vectors: u32,
 }
 
-/// A piece of an arena.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Region {
-    /// which buffer
-    pub arena: usize,
-    /// first quad of direction 0
-    pub base: u32,
-    /// quads from direction 0 to direction 1
-    pub stride: u32,
-}
-
 /// Rows `[D, H]` of a layer in `vectors`, as numbered in `shaders/shared/vectors.wgsl`.
 pub(crate) const VECTOR_ROWS: usize = 8;
 
@@ -76,7 +69,7 @@ const SCALE_IH_ROW: usize = 6;
 /// Packs the weights of `lstm`, stored in `precision`, into buffers of at most `max_arena_bytes` each.
 ///
 /// # Errors
-/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a matrix of one layer does not fit a buffer,
+/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the weights of one output, or the vectors of all layers, do not fit a buffer,
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a weight cannot be stored in `precision`.
 pub fn pack(lstm: &Lstm, precision: Precision, max_arena_bytes: u64) -> Result<PackedWeights> {
     lstm.check_stored_as(precision)?;
@@ -93,8 +86,8 @@ pub fn pack(lstm: &Lstm, precision: Precision, max_arena_bytes: u64) -> Result<P
     Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers } })
 }
 
-/// Packs the weight of a linear layer as that of an input product, quads of four outputs in the place of a unit's gates: one arena, and the rows of
-/// `vectors` that such a product reads, its bias and its scales.
+/// Packs the weight of a linear layer as that of an input product, quads of four outputs in the place of a unit's gates: one arena, or one for each of the
+/// panels of [`linear_region`], and the rows of `vectors` that such a product reads, its bias and its scales.
 ///
 /// # Errors
 /// As [`pack`].
@@ -114,6 +107,17 @@ pub fn pack_linear(linear: &Linear, precision: Precision, max_arena_bytes: u64) 
         return Err(too_large("bias and scales of a linear layer", bytes, max_arena_bytes));
     }
     Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers: Vec::new() } })
+}
+
+/// Where [`pack_linear`] puts a weight `[out_features, in_features]`, of which there are `quads` of outputs.
+pub(crate) fn linear_region(in_features: usize, quads: usize, precision: Precision, max_arena_bytes: u64) -> Region {
+    let column_bytes = in_features as u64 * quad_bytes(precision);
+    // what does not fit at all was refused when it was packed
+    Region { stride: index(in_features * quads), panel: panel_outputs(quads, column_bytes, max_arena_bytes).unwrap_or(0), ..Region::default() }
+}
+
+fn quad_bytes(precision: Precision) -> u64 {
+    4 * precision.weight_bytes() as u64
 }
 
 impl PackedWeights {
@@ -139,7 +143,7 @@ impl Packer {
         let weight_hh = matrices(&|cell| cell.weight_hh.view());
         let vectors = self.layer_vectors(cells, &weight_ih, &weight_hh);
         let joined: Vec<&Quads> = weight_ih.iter().zip(&weight_hh).flat_map(|(ih, hh)| [ih, hh]).collect();
-        let fits = self.quads(&joined) * self.quad_bytes() <= self.max_arena_bytes;
+        let fits = quads_of(&joined) * quad_bytes(self.precision) <= self.max_arena_bytes;
         let (input_quads, cell_quads) = (weight_ih[0].values.len(), weight_ih[0].values.len() + weight_hh[0].values.len());
         let (weight_ih, weight_hh) = if fits {
             let both = self.place(&of_layer("weight_ih, weight_hh"), &joined)?;
@@ -188,41 +192,48 @@ impl Packer {
         base
     }
 
-    fn quad_bytes(&self) -> u64 {
-        4 * self.precision.weight_bytes() as u64
-    }
-
-    fn quads(&self, matrices: &[&Quads]) -> u64 {
-        matrices.iter().map(|matrix| matrix.values.len() as u64).sum()
-    }
-
-    /// Puts `matrices`, one a direction, behind what is there already, in a new arena where the last one is full.
+    /// Puts `matrices`, one a direction, behind what is there already, in a new arena where the last one is full, and in one for every panel where
+    /// they are larger than any.
     fn place(&mut self, name: &str, matrices: &[&Quads]) -> Result<Region> {
-        let need = self.quads(matrices) * self.quad_bytes();
-        if need > self.max_arena_bytes {
-            return Err(too_large(name, need, self.max_arena_bytes));
-        }
-        if self.arenas.last().is_some_and(|arena| size_of_val(&arena[..]) as u64 + need > self.max_arena_bytes) {
+        let (need, outputs) = (quads_of(matrices) * quad_bytes(self.precision), matrices[0].scales.len());
+        let column = need / outputs.max(1) as u64;
+        let panel = panel_outputs(outputs, column, self.max_arena_bytes)
+            .ok_or_else(|| too_large(&format!("one output of {name}"), column, self.max_arena_bytes))?;
+        let last = self.arenas.last().map_or(0, |arena| size_of_val(&arena[..]) as u64);
+        if last > 0 && last + need > self.max_arena_bytes {
             self.arenas.push(Vec::new());
         }
-        let (arena, precision) = (self.arenas.len() - 1, self.precision);
-        let base = index(self.arenas[arena].len() / precision.weight_bytes());
-        for matrix in matrices {
-            for (place, quad) in matrix.values.iter().enumerate() {
-                let words = &mut self.arenas[arena];
+        let base = index(self.arenas[self.arenas.len() - 1].len() / self.precision.weight_bytes());
+        let region = Region { arena: self.arenas.len() - 1, base, stride: index(matrices[0].values.len()), panel };
+        for part in region.panels(outputs) {
+            if part.first > 0 {
+                self.arenas.push(Vec::new());
+            }
+            for matrix in matrices {
+                self.store(matrix, part.first..part.first + part.outputs);
+            }
+        }
+        Ok(region)
+    }
+
+    /// Appends these outputs of a matrix to the last arena.
+    fn store(&mut self, matrix: &Quads, outputs: Range<usize>) {
+        let words = self.arenas.last_mut().expect("there is always one");
+        for row in matrix.values.chunks(matrix.scales.len()) {
+            for (quad, scales) in row[outputs.clone()].iter().zip(&matrix.scales[outputs.clone()]) {
                 let half = |at: usize| u32::from(f16::from_f32(quad[at]).to_bits());
-                match precision {
+                match self.precision {
                     Precision::F32 => words.extend(quad.map(f32::to_bits)),
                     Precision::F16 => words.extend([half(0) | half(1) << 16, half(2) | half(3) << 16]),
-                    Precision::Int8 => {
-                        let scales = matrix.scales[place % matrix.scales.len()];
-                        words.push(u32::from_le_bytes(std::array::from_fn(|at| to_int8(quad[at], scales[at]).to_le_bytes()[0])));
-                    }
+                    Precision::Int8 => words.push(u32::from_le_bytes(std::array::from_fn(|at| to_int8(quad[at], scales[at]).to_le_bytes()[0]))),
                 }
             }
         }
-        Ok(Region { arena, base, stride: index(matrices[0].values.len()) })
     }
+}
+
+fn quads_of(matrices: &[&Quads]) -> u64 {
+    matrices.iter().map(|matrix| matrix.values.len() as u64).sum()
 }
 
 /// A packed matrix before it is stored: `[K, outputs]`, and the scales that it has in int8, `[outputs]`.
@@ -265,109 +276,4 @@ fn index(quads: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use ndarray::{Array1, Array2};
-
-    use super::*;
-    use crate::error::ErrorKind;
-    use crate::network::{Direction, LstmConfig};
-
-    fn numbered(config: &LstmConfig) -> Lstm {
-        let (gates, hidden) = (GATES * config.hidden_size, config.hidden_size);
-        let cells = (0..config.num_cells()).map(|number| {
-            let base = number as f32 * 1e4;
-            CellWeights {
-                weight_ih: Array2::from_shape_fn((gates, config.input_size), |(row, k)| base + (row * 10 + k) as f32),
-                weight_hh: Array2::from_shape_fn((gates, config.out_size()), |(row, k)| base + 5e3 + (row * 10 + k) as f32),
-                bias_ih: Some(Array1::from_shape_fn(gates, |row| base + row as f32)),
-                bias_hh: Some(Array1::from_elem(gates, 0.5)),
-                weight_hr: config.proj_size.map(|proj| Array2::from_shape_fn((proj, hidden), |(p, unit)| base + (p * 100 + unit) as f32)),
-                peepholes: None,
-                layer_norm: None,
-            }
-        });
-        Lstm::new(config.clone(), cells.collect()).expect("a valid stack")
-    }
-
-    fn floats(packed: &PackedWeights, region: Region, dir: u32, element: usize) -> [f32; 4] {
-        let quad = (region.base + dir * region.stride) as usize + element;
-        std::array::from_fn(|at| f32::from_bits(packed.arenas[region.arena][4 * quad + at]))
-    }
-
-    #[test]
-    fn element_k_unit_holds_the_four_gates() {
-        let config = LstmConfig { direction: Direction::Bidirectional, proj_size: Some(2), ..LstmConfig::new(3, 5) };
-        let packed = pack(&numbered(&config), Precision::F32, 1 << 20).expect("it fits");
-        let layer = &packed.layout.layers[0];
-        let (k, unit) = (2, 4);
-        // row gate*H + unit of weight_ih holds row * 10 + k
-        assert_eq!(floats(&packed, layer.weight_ih, 0, k * 5 + unit), [42.0, 92.0, 142.0, 192.0]);
-        assert_eq!(floats(&packed, layer.weight_ih, 1, k * 5 + unit), [10042.0, 10092.0, 10142.0, 10192.0]);
-        assert_eq!(floats(&packed, layer.weight_hh, 0, 5 + unit), [5041.0, 5091.0, 5141.0, 5191.0]);
-        assert_eq!(floats(&packed, layer.weight_hr, 0, unit), [4.0, 104.0, 0.0, 0.0]);
-        assert_eq!(packed.vectors[layer.vectors as usize + unit], [4.5, 9.5, 14.5, 19.5]);
-        // weight_hh follows weight_ih
-        assert!(layer.joined && layer.weight_hh.base == layer.weight_ih.base + 3 * 5 && layer.weight_hh.stride == (3 + 2) * 5);
-    }
-
-    #[test]
-    fn a_linear_layer_is_packed_as_an_input_product() {
-        let weight = Array2::from_shape_fn((5, 3), |(row, k)| (10 * row + k) as f32);
-        let linear = Linear::new(weight, Some(Array1::from_shape_fn(5, |row| row as f32))).expect("a valid layer");
-        let packed = pack_linear(&linear, Precision::F32, 1 << 20).expect("it fits");
-        let quad = |at: usize| -> [f32; 4] { std::array::from_fn(|part| f32::from_bits(packed.arenas[0][4 * at + part])) };
-        // two quads of outputs for every input
-        assert_eq!([quad(0), quad(1), quad(4)], [[0.0, 10.0, 20.0, 30.0], [40.0, 0.0, 0.0, 0.0], [2.0, 12.0, 22.0, 32.0]]);
-        assert_eq!(packed.vectors[..2], [[0.0, 1.0, 2.0, 3.0], [4.0, 0.0, 0.0, 0.0]]);
-        let packed = pack_linear(&linear, Precision::Int8, 1 << 20).expect("it fits");
-        assert_eq!(packed.vectors[SCALE_IH_ROW * 2 + 1], [42.0 / 127.0, 1.0, 1.0, 1.0]);
-        let error = pack_linear(&linear, Precision::F32, 64).expect_err("it does not fit");
-        assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
-    }
-
-    #[test]
-    fn every_precision_stores_what_the_network_says_it_is_worth() {
-        let config = LstmConfig { proj_size: Some(3), ..LstmConfig::new(3, 5) };
-        let lstm = numbered(&config);
-        for precision in [Precision::F16, Precision::Int8] {
-            let packed = pack(&lstm, precision, 1 << 20).expect("it fits");
-            let worth = lstm.stored_as(precision).expect("it can be stored");
-            let layer = packed.layout.layers[0];
-            for k in 0..3 {
-                for unit in 0..5 {
-                    let quad = layer.weight_ih.base as usize + k * 5 + unit;
-                    let words = &packed.arenas[0][quad * precision.weight_bytes()..][..precision.weight_bytes()];
-                    let scales = packed.vectors[layer.vectors as usize + 6 * 5 + unit];
-                    for gate in 0..GATES {
-                        let stored = match precision {
-                            Precision::F16 => f16::from_bits((words[gate / 2] >> (16 * (gate % 2))) as u16).to_f32(),
-                            _ => f32::from(words[0].to_le_bytes()[gate] as i8) * scales[gate],
-                        };
-                        assert_eq!(stored, worth.cell(0, 0).weight_ih[[gate * 5 + unit, k]], "{precision}: k {k}, unit {unit}, gate {gate}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn matrices_part_and_go_to_further_arenas_where_one_is_full() {
-        let config = LstmConfig { num_layers: 3, ..LstmConfig::new(5, 5) };
-        let whole = pack(&numbered(&config), Precision::F32, 1 << 20).expect("it fits");
-        assert!(whole.arenas.len() == 1 && whole.layout.layers.iter().all(|layer| layer.joined));
-        // all layers are alike, and a step over several of them counts on it
-        let bases: Vec<_> = whole.layout.layers.iter().map(|layer| (layer.weight_ih.base, layer.vectors)).collect();
-        assert_eq!(bases, [(0, 0), (50, 40), (100, 80)]);
-        let vectors = (3 * VECTOR_ROWS * 5) as u64 * VEC4_BYTES;
-        let split = pack(&numbered(&config), Precision::F32, vectors).expect("every matrix fits an arena");
-        assert!(split.arenas.len() > 1 && split.layout.layers.iter().all(|layer| layer.joined));
-        assert_eq!(split.bytes(), whole.bytes());
-        let error = pack(&numbered(&config), Precision::F32, vectors - 1).expect_err("the vectors do not fit");
-        assert_eq!(error.kind(), ErrorKind::Limit);
-        assert!(error.to_string().contains("max_storage_buffer_binding_size"), "{error}");
-        // a wide input: either matrix fits, both together do not
-        let wide = LstmConfig::new(60, 60);
-        let parted = pack(&numbered(&wide), Precision::F32, 60 * 60 * VEC4_BYTES).expect("each matrix fits");
-        assert!(!parted.layout.layers[0].joined && parted.arenas.len() == 2);
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ params! {
     /// Uniforms of `input_gates.wgsl`.
     InputGatesParams {
         num_rows, batch, input_size, hidden_size, weight_base, weight_stride, vectors_base, vectors_slot, vectors_stride,
-        gates_stride, gates_low_offset, x_row, x_row_stride, gates_base, _pad0, _pad1,
+        gates_stride, gates_low_offset, x_row, x_row_stride, gates_base, first_output, num_outputs,
     }
 }
 params! {
@@ -34,7 +34,7 @@ params! {
     StepParams {
         batch, hidden_size, out_size, y_size, weight_base, weight_stride, concat_base, concat_stride,
         vectors_base, vectors_slot, vectors_stride, hoisted, gates_base, gates_stride, gates_low_offset, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell, out_base, _pad0,
+        h_len, slot, slot_stride, cell, last_cell, out_base, first_unit, num_units, _pad0, _pad1, _pad2,
     }
 }
 params! {
@@ -55,12 +55,12 @@ params! {
     /// Uniforms of `project.wgsl`.
     ProjectParams {
         batch, hidden_size, proj_size, y_size, weight_base, weight_stride, scale_base, scale_stride, cell_out_base, t, t_stride,
-        h_len, slot, slot_stride, cell, last_cell,
+        h_len, slot, slot_stride, cell, last_cell, first_quad, num_quads, _pad0, _pad1,
     }
 }
 params! {
     /// Uniforms of `embed.wgsl`.
-    EmbedParams { num_rows, embedding_dim, num_embeddings, first_row, span, _pad0, _pad1, _pad2, }
+    EmbedParams { num_rows, embedding_dim, num_embeddings, first_row, span, first_embedding, panel_embeddings, _pad0, }
 }
 params! {
     /// Uniforms of `row_activation.wgsl` and of `softmax.wgsl`.

@@ -61,6 +61,9 @@ pub fn refusal(name: ScheduleName, config: &LstmConfig, layout: &PackedLayout, p
         ScheduleName::Wavefront if !lie_evenly(layout) => refuse("the weights of all layers in one buffer", "several"),
         ScheduleName::Wavefront => None,
         ScheduleName::Resident if config.proj_size.is_some() => refuse("no projection", "one"),
+        ScheduleName::Resident if layout.layers.iter().any(|layer| layer.weight_hh.is_split()) => {
+            refuse("weight_hh of a layer in one buffer", "several")
+        }
         ScheduleName::Resident if resident_forms(config, layout, 1, profile).is_empty() => {
             refuse("a hidden state that fits a workgroup's memory", &format!("hidden_size = {}", config.hidden_size))
         }

@@ -5,6 +5,7 @@ use crate::gpu::kernels::{InputGatesParams, KernelId, NormCellParams, NormGatesP
 use crate::gpu::pack::{VEC4_BYTES, VECTOR_ROWS};
 use crate::gpu::plan::BufferId;
 use crate::gpu::plan::build::{Builder, Chunk, Work, scratch_lens, state_lens, to_u32};
+use crate::gpu::region::Region;
 use crate::gpu::specialise::Form;
 use crate::network::GATES;
 
@@ -25,14 +26,13 @@ pub(super) struct Cells {
     gates_low_offset: u32,
     slot: u32,
     slot_stride: u32,
-    /// of `weight_hh`, where cells are hoisted
-    weight_base: u32,
-    weight_stride: u32,
+    /// `weight_hh` of the first cell, where cells are hoisted
+    weight_hh: Region,
     /// of `weight_ih` with `weight_hh` behind it, where they are not
     concat_base: u32,
     concat_stride: u32,
-    projection_base: u32,
-    projection_stride: u32,
+    /// `weight_hr` of the first cell
+    weight_hr: Region,
     vectors_base: u32,
     vectors_stride: u32,
     scale_hr_base: u32,
@@ -96,12 +96,10 @@ impl Builder<'_> {
             gates_low_offset: self.gates_low_offset(chunk),
             slot: self.slot(s),
             slot_stride: 0,
-            weight_base: packed.weight_hh.base,
-            weight_stride: packed.weight_hh.stride,
+            weight_hh: packed.weight_hh,
             concat_base: 0,
             concat_stride: 0,
-            projection_base: packed.weight_hr.base,
-            projection_stride: packed.weight_hr.stride,
+            weight_hr: packed.weight_hr,
             vectors_base: packed.vectors,
             vectors_stride: to_u32(self.config.hidden_size),
             scale_hr_base: packed.vectors + to_u32(VECTOR_ROWS) * self.vectors_slot(),
@@ -132,13 +130,11 @@ impl Builder<'_> {
             gates_low_offset: 0,
             slot: self.slot(wave - lowest),
             slot_stride: 1,
-            weight_base: first.weight_hh.base,
-            weight_stride: 0,
+            weight_hh: Region { stride: 0, ..first.weight_hh },
             // that of layer 1, as many layers on as the lowest one is above it
             concat_base: second.weight_ih.base.wrapping_add(stride.wrapping_mul(to_u32(lowest).wrapping_sub(1))),
             concat_stride: stride,
-            projection_base: packed[lowest].weight_hr.base,
-            projection_stride: second.weight_hr.base - first.weight_hr.base,
+            weight_hr: Region { stride: second.weight_hr.base - first.weight_hr.base, ..packed[lowest].weight_hr },
             vectors_base: packed[lowest].vectors,
             vectors_stride,
             scale_hr_base: packed[lowest].vectors + to_u32(VECTOR_ROWS) * self.vectors_slot(),
@@ -160,8 +156,6 @@ impl Builder<'_> {
             batch: to_u32(batch),
             input_size: to_u32(input_size),
             hidden_size: to_u32(hidden),
-            weight_base: packed.weight_ih.base,
-            weight_stride: packed.weight_ih.stride,
             vectors_base: packed.vectors,
             vectors_slot: self.vectors_slot(),
             vectors_stride: to_u32(hidden),
@@ -174,14 +168,18 @@ impl Builder<'_> {
         let x = if layer == 0 { BufferId::X } else { BufferId::Sequence((layer - 1) % 2) };
         let form = self.choice.input;
         let (group_rows, group_outputs) = form.group();
-        let work = Work {
-            groups: [hidden.div_ceil(group_outputs as usize), rows.div_ceil(group_rows as usize), dirs],
-            flops: (2 * GATES * dirs * rows * hidden * input_size) as u64,
-            bytes: (4 * rows * input_size) as u64 + self.weight_bytes(dirs * hidden * input_size) + (dirs * hidden * rows) as u64 * VEC4_BYTES,
-        };
-        let weights = BufferId::Weights(packed.weight_ih.arena);
-        let buffers = vec![weights, BufferId::Vectors, x, BufferId::Lens, BufferId::GatesX];
-        self.dispatch(KernelId::input_gates(form), Form::Product(form), layer, buffers, &params, work);
+        for panel in packed.weight_ih.panels(hidden) {
+            let units = panel.outputs;
+            let (weight_base, weight_stride) = (panel.base, panel.stride);
+            let params = InputGatesParams { weight_base, weight_stride, first_output: to_u32(panel.first), num_outputs: to_u32(units), ..params };
+            let work = Work {
+                groups: [units.div_ceil(group_outputs as usize), rows.div_ceil(group_rows as usize), dirs],
+                flops: (2 * GATES * dirs * rows * units * input_size) as u64,
+                bytes: (4 * rows * input_size) as u64 + self.weight_bytes(dirs * units * input_size) + (dirs * units * rows) as u64 * VEC4_BYTES,
+            };
+            let buffers = vec![BufferId::Weights(panel.arena), BufferId::Vectors, x, BufferId::Lens, BufferId::GatesX];
+            self.dispatch(KernelId::input_gates(form), Form::Product(form), layer, buffers, &params, work);
+        }
         if config.layer_norm.is_some() {
             let params = NormGatesParams {
                 num_rows: to_u32(rows),
@@ -207,8 +205,6 @@ impl Builder<'_> {
             hidden_size: to_u32(hidden),
             out_size: to_u32(out),
             y_size: to_u32(config.y_size()),
-            weight_base: cells.weight_base,
-            weight_stride: cells.weight_stride,
             concat_base: cells.concat_base,
             concat_stride: cells.concat_stride,
             vectors_base: cells.vectors_base,
@@ -230,18 +226,21 @@ impl Builder<'_> {
             ..StepParams::default()
         };
         let inputs = cells.hoisted * out + (cells.count - cells.hoisted) * 2 * out;
-        let work = Work {
-            groups: self.product_groups(hidden, cells.count),
-            flops: (2 * GATES * batch * hidden * inputs) as u64,
-            bytes: self.weight_bytes(hidden * inputs)
-                + (cells.hoisted * hidden * batch) as u64 * VEC4_BYTES
-                + (4 * cells.count * batch * (3 * out + 2 * hidden)) as u64,
-        };
-        let weights = BufferId::Weights(self.layout.layers[cells.layer].weight_hh.arena);
-        let out_buffer = if finishes { cells.y } else { BufferId::Scratch };
-        let buffers = vec![weights, BufferId::Vectors, BufferId::GatesX, BufferId::Lens, out_buffer];
-        let product = self.product();
-        self.dispatch(KernelId::step(product), Form::Product(product), cells.layer, buffers, &params, work);
+        let (out_buffer, product) = (if finishes { cells.y } else { BufferId::Scratch }, self.product());
+        for panel in cells.weight_hh.panels(hidden) {
+            let units = panel.outputs;
+            let (weight_base, weight_stride) = (panel.base, panel.stride);
+            let params = StepParams { weight_base, weight_stride, first_unit: to_u32(panel.first), num_units: to_u32(units), ..params };
+            let work = Work {
+                groups: self.product_groups(units, cells.count),
+                flops: (2 * GATES * batch * units * inputs) as u64,
+                bytes: self.weight_bytes(units * inputs)
+                    + (cells.hoisted * units * batch) as u64 * VEC4_BYTES
+                    + (4 * cells.count * batch * (3 * out + 2 * units)) as u64,
+            };
+            let buffers = vec![BufferId::Weights(panel.arena), BufferId::Vectors, BufferId::GatesX, BufferId::Lens, out_buffer];
+            self.dispatch(KernelId::step(product), Form::Product(product), cells.layer, buffers, &params, work);
+        }
     }
 
     pub(super) fn norm_cell(&mut self, cells: &Cells) {
@@ -280,8 +279,6 @@ impl Builder<'_> {
             hidden_size: to_u32(hidden),
             proj_size: to_u32(proj),
             y_size: to_u32(config.y_size()),
-            weight_base: cells.projection_base,
-            weight_stride: cells.projection_stride,
             scale_base: cells.scale_hr_base,
             scale_stride: cells.scale_hr_stride,
             cell_out_base: to_u32(gates_h_len),
@@ -292,17 +289,21 @@ impl Builder<'_> {
             slot_stride: cells.slot_stride,
             cell: to_u32(cells.first),
             last_cell: to_u32(cells.last_cell),
+            ..ProjectParams::default()
         };
-        let quads = proj.div_ceil(4);
-        let work = Work {
-            groups: self.product_groups(quads, cells.count),
-            flops: (2 * cells.count * batch * hidden * proj) as u64,
-            bytes: self.weight_bytes(cells.count * hidden * quads) + (4 * cells.count * batch * (hidden + 3 * proj)) as u64,
-        };
-        let weights = BufferId::Weights(self.layout.layers[cells.layer].weight_hr.arena);
-        let buffers = vec![weights, BufferId::Vectors, BufferId::Scratch, BufferId::Lens, cells.y];
         let product = self.product();
-        self.dispatch(KernelId::project(product), Form::Product(product), cells.layer, buffers, &params, work);
+        for panel in cells.weight_hr.panels(proj.div_ceil(4)) {
+            let (quads, outputs) = (panel.outputs, (4 * panel.outputs).min(proj - 4 * panel.first));
+            let (weight_base, weight_stride) = (panel.base, panel.stride);
+            let params = ProjectParams { weight_base, weight_stride, first_quad: to_u32(panel.first), num_quads: to_u32(quads), ..params };
+            let work = Work {
+                groups: self.product_groups(quads, cells.count),
+                flops: (2 * cells.count * batch * hidden * outputs) as u64,
+                bytes: self.weight_bytes(cells.count * hidden * quads) + (4 * cells.count * batch * (hidden + 3 * outputs)) as u64,
+            };
+            let buffers = vec![BufferId::Weights(panel.arena), BufferId::Vectors, BufferId::Scratch, BufferId::Lens, cells.y];
+            self.dispatch(KernelId::project(product), Form::Product(product), cells.layer, buffers, &params, work);
+        }
     }
 
     /// All steps of a chunk of one layer.
@@ -316,8 +317,8 @@ impl Builder<'_> {
             hidden_size: to_u32(hidden),
             y_size: to_u32(config.y_size()),
             num_steps: to_u32(chunk.len),
-            weight_base: cells.weight_base,
-            weight_stride: cells.weight_stride,
+            weight_base: cells.weight_hh.base,
+            weight_stride: cells.weight_hh.stride,
             vectors_base: cells.vectors_base,
             vectors_slot: self.vectors_slot(),
             vectors_stride: cells.vectors_stride,
@@ -343,8 +344,7 @@ impl Builder<'_> {
                 + (chunk.len * dirs * batch * hidden) as u64 * (VEC4_BYTES + 4)
                 + (4 * dirs * batch * 4 * hidden) as u64,
         };
-        let weights = BufferId::Weights(self.layout.layers[layer].weight_hh.arena);
-        let buffers = vec![weights, BufferId::Vectors, BufferId::GatesX, BufferId::Lens, cells.y];
+        let buffers = vec![BufferId::Weights(cells.weight_hh.arena), BufferId::Vectors, BufferId::GatesX, BufferId::Lens, cells.y];
         let kernel = if form.held { KernelId::ResidentHeld } else { KernelId::Resident };
         self.dispatch(kernel, Form::Resident(form), layer, buffers, &params, work);
     }

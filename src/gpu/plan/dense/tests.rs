@@ -1,7 +1,7 @@
 use super::*;
 use crate::device::Hardware;
 use crate::error::ErrorKind;
-use crate::network::Activation;
+use crate::network::{Activation, Precision};
 
 fn profile() -> DeviceProfile {
     DeviceProfile::least(Hardware::Discrete)
