@@ -5,13 +5,14 @@ use std::fmt;
 use crate::gpu::form::{Choice, MatrixForm, ProductForm, ResidentForm, RowForm, Schedule, ScheduleName, TileForm};
 use crate::gpu::pack::PackedLayout;
 use crate::gpu::plan::cost::{input_seconds, loop_iterations};
+use crate::gpu::plan::misfit::product_misfit;
 use crate::gpu::plan::{Cost, DeviceProfile, cost};
 use crate::gpu::specialise::sums_pairs;
 use crate::network::{Direction, LstmConfig, Precision};
 
 /// Why a schedule does not suit a stack: the rule, and what was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(String);
+pub struct Refusal(pub(super) String);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,28 +72,6 @@ pub fn refusal(name: ScheduleName, config: &LstmConfig, layout: &PackedLayout, p
     }
 }
 
-/// Why a stack on a device cannot be built to `choice`, where it cannot.
-pub fn misfit(choice: Choice, config: &LstmConfig, layout: &PackedLayout, profile: &DeviceProfile) -> Option<Refusal> {
-    let products = choice.schedule.product().into_iter().chain([choice.input]);
-    refusal(choice.schedule.name(), config, layout, profile)
-        .or_else(|| products.into_iter().find_map(|form| product_misfit(form, config, layout.precision, profile)))
-}
-
-fn product_misfit(form: ProductForm, config: &LstmConfig, precision: Precision, profile: &DeviceProfile) -> Option<Refusal> {
-    let refuse = |rule: &str, found: &str| Some(Refusal(format!("{form}: needs {rule}, found {found}")));
-    match form {
-        ProductForm::Rows(rows) if rows.k_lanes > 1 && sums_pairs(config) => refuse("bounded gates and outputs", "activations that amplify rounding"),
-        ProductForm::Matrix(_) if precision != Precision::F16 => refuse("precision f16", precision.name()),
-        ProductForm::Matrix(_) if config.amplifies_rounding() => refuse("bounded gates and outputs", "activations that amplify rounding"),
-        ProductForm::Matrix(_) if config.layer_norm.is_some() => refuse("no layer normalisation", "a layer-normalised stack"),
-        ProductForm::Matrix(form) if profile.matrices != Some(form.size) => {
-            refuse(&format!("an adapter with cooperative matrices of {0} x {0}", form.size), "none")
-        }
-        ProductForm::Rows(rows) if rows.subgroups && profile.subgroups.is_none() => refuse("an adapter with subgroups", "none"),
-        _ => None,
-    }
-}
-
 /// Whether one step can reach the weights of all layers by adding: those above the first in one buffer, evenly apart.
 fn lie_evenly(layout: &PackedLayout) -> bool {
     let layers = &layout.layers;
@@ -105,8 +84,7 @@ fn lie_evenly(layout: &PackedLayout) -> bool {
 /// Every choice that suits the stack and a batch of `batch` rows; `only` leaves out other schedules.
 pub fn candidates(config: &LstmConfig, layout: &PackedLayout, batch: usize, only: Option<ScheduleName>, profile: &DeviceProfile) -> Vec<Choice> {
     let mut schedules = Vec::new();
-    // on a wavefront, a step multiplies its input as well
-    let products = product_forms(config, layout.precision, batch, config.hidden_size.max(2 * config.out_size()), profile);
+    let products = product_forms(config, layout.precision, batch, step_inputs(config), profile);
     for name in ScheduleName::ALL {
         if only.is_some_and(|only| only != name) || refusal(name, config, layout, profile).is_some() {
             continue;
@@ -142,8 +120,13 @@ fn input_form(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile:
 }
 
 /// The widest input of any layer.
-fn largest_input(config: &LstmConfig) -> usize {
+pub(super) fn largest_input(config: &LstmConfig) -> usize {
     (0..config.num_layers.min(2)).map(|layer| config.layer_input_size(layer)).max().unwrap_or(0)
+}
+
+/// The most that a step multiplies by: on a wavefront its input as well.
+pub(super) fn step_inputs(config: &LstmConfig) -> usize {
+    config.hidden_size.max(2 * config.out_size())
 }
 
 /// Forms of a product of `rows` rows with `num_k` inputs that the driver runs to their end.
@@ -203,11 +186,11 @@ pub(crate) fn matrix_forms(rows: usize, profile: &DeviceProfile) -> Vec<MatrixFo
 
 /// Whether there is a form for every product of the stack, whatever the batch.
 pub(super) fn loops_fit(config: &LstmConfig, profile: &DeviceProfile) -> bool {
-    let products = [largest_input(config), config.hidden_size.max(2 * config.out_size())];
+    let products = [largest_input(config), step_inputs(config)];
     products.into_iter().all(|num_k| !product_forms(config, Precision::F32, 1, num_k, profile).is_empty())
 }
 
-fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile: &DeviceProfile) -> Vec<ResidentForm> {
+pub(super) fn resident_forms(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile: &DeviceProfile) -> Vec<ResidentForm> {
     let (hidden, most) = (config.hidden_size, profile.max_workgroup_threads as usize);
     let quad_words = layout.precision.weight_bytes();
     let mut forms = Vec::new();

@@ -13,6 +13,7 @@ mod candidates;
 mod cells;
 mod cost;
 mod dense;
+mod misfit;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -28,9 +29,10 @@ pub use build::build;
 pub(in crate::gpu) use build::grid;
 pub(crate) use build::state_lens;
 pub(crate) use candidates::matrix_forms;
-pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, misfit, ranked, refusal};
+pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, ranked, refusal};
 pub use cost::{Cost, cost};
 pub use dense::{DenseKind, DensePlan, DenseRequest, DenseSpec, build_dense};
+pub use misfit::misfit;
 pub use split::{Split, split};
 
 /// What a plan needs to know about the device.
