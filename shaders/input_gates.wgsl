@@ -6,7 +6,7 @@
 // Twin:       src/reference/input_gates.rs
 // Twin:       src/reference/linear.rs
 // Dispatch:   (ceil(num_outputs / GROUP_OUTPUTS), ceil(num_rows / GROUP_ROWS), D), once a chunk of time steps and a panel of weight_ih
-// Shared mem: see shared/tile_product.wgsl        Barriers: uniform, 2 a tile
+// Shared mem: see shared/row_product.wgsl, shared/tile_product.wgsl, shared/matrix_product.wgsl        Barriers: uniform, likewise
 // Requires:   num_rows >= 1, hidden_size >= 1, input_size >= 1; no divisibility
 
 struct InputGatesParams {

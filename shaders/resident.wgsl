@@ -5,7 +5,7 @@
 //   A row whose length is reached keeps its state and gets y = 0; a workgroup computes no step that none of its rows has.
 // Twin:       src/reference/step.rs
 // Dispatch:   (ceil(N / ROWS), D, 1), once a chunk of time steps; UNITS * WORKGROUP_SIZE / K_LANES >= H
-// Shared mem: 4 * ROWS * INPUTS bytes, and 16 * ROWS * K_LANES * GROUP_UNITS more where K_LANES > 1        Barriers: uniform, 2 a time step
+// Shared mem: 4 * ROWS * INPUTS bytes, and 16 * ROWS * K_LANES * GROUP_UNITS more where K_LANES > 1        Barriers: uniform, 2 a time step and 2 before
 // Requires:   batch >= 1, no projection; INPUTS >= hidden_size, a multiple of 4 * K_LANES; state and gates_x of other rows are not touched
 
 struct ResidentParams {
@@ -133,6 +133,8 @@ fn resident(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
             first = min(end, max(t_first + 1u, longest) - longest);
         }
     }
+    // h that one thread has read may be written by another one at the end: in the same slot, after an even number of steps
+    storageBarrier();
     workgroupBarrier();
 
     for (var s = first; s < end; s++) {

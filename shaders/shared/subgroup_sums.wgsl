@@ -3,7 +3,7 @@
 //   sum[row, output] = ((part 0 + part 1) + (part 2 + part 3)) + ...: neighbours in pairs, then pairs in pairs, until one is left
 //   The order is the same whatever the size of a subgroup, which a driver may choose for each pipeline anew: so are the bits.
 //   Subgroups are runs of neighbouring threads; where a driver makes others, `gpu::trial` sees it and does without.
-// Shared mem: 16 * ROWS * WORKGROUP_SIZE bytes        Barriers: uniform, 1 where a subgroup does not hold a sum's threads
+// Shared mem: 16 * ROWS * WORKGROUP_SIZE bytes        Barriers: uniform, 1
 // These functions depend on the constants of row_product.wgsl, on its `Sums`, and on `finish`.
 
 var<workgroup> partial: array<vec4<f32>, ROWS * WORKGROUP_SIZE>;        // [ROWS, runs, GROUP_OUTPUTS]
@@ -29,8 +29,9 @@ fn finish_lanes(sums: ptr<function, Sums>, product: Product, row_base: u32, outp
             partial[($ru * runs + lane / stride) * GROUP_OUTPUTS + column] = sum_$r;
             //: end
         }
-        workgroupBarrier();
     }
+    // outside of the condition, which is the same for all threads only where all subgroups are
+    workgroupBarrier();
     for (var row = lane / GROUP_OUTPUTS; row < ROWS; row += K_LANES) {
         var sum = vec4<f32>(0.0);
         if (runs > 1u) {

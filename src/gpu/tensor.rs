@@ -109,6 +109,8 @@ impl DeviceTensor {
         let mut encoder = self.device.encoder();
         encoder.copy_buffer_to_buffer(&self.buffer, range.start as u64 * F32, &staging, 0, bytes);
         let submit = self.device.submit(encoder).await?;
+        // a run that began on another thread meanwhile may have written it before the copy: it shows here, as it begins before its first submit
+        self.still_there()?;
         let store = |bytes: &[u8]| {
             let floats = as_floats(bytes);
             if let Some(to) = to.as_slice_mut().filter(|_| self.layout.is_contiguous()) {

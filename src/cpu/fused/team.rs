@@ -3,6 +3,7 @@
 //! After every step the members exchange what they made; everything else they have for themselves. A value travels in one word with the number
 //! of the exchange: whoever looks for it sees that it is there when it comes, without a barrier whose counter would travel first.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
@@ -94,7 +95,7 @@ impl Member<'_> {
         let Some((team, task)) = self.team else { return };
         for (slots, values) in task.slots(self.exchange, cell).chunks_exact(task.width).zip(values.chunks_exact(stride)).take(rows) {
             for (slot, value) in slots[own.clone()].iter().zip(&values[own.clone()]) {
-                slot.store(u64::from(self.exchange) << 32 | u64::from(value.to_bits()), Ordering::Relaxed);
+                slot.store(u64::from(self.exchange) << 32 | u64::from(value.to_bits()), Ordering::Release);
             }
         }
         // who has gone to sleep without seeing these is seen here
@@ -123,12 +124,15 @@ impl Member<'_> {
     #[expect(clippy::cast_possible_truncation, reason = "the bits are the lower half")]
     fn wait_for(&self, team: &Team, slot: &AtomicU64) -> u32 {
         let is_there = |word: u64| word >> 32 == u64::from(self.exchange);
-        let mut word = slot.load(Ordering::Relaxed);
-        if !is_there(word) {
-            team.wait_until(|| is_there(slot.load(Ordering::SeqCst)));
-            word = slot.load(Ordering::Relaxed);
+        // with what was checked, not with what a second look would see: by then somebody may be an exchange ahead
+        let word = Cell::new(slot.load(Ordering::Acquire));
+        if !is_there(word.get()) {
+            team.wait_until(|| {
+                word.set(slot.load(Ordering::SeqCst));
+                is_there(word.get())
+            });
         }
-        word as u32
+        word.get() as u32
     }
 }
 
