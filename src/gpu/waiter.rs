@@ -1,7 +1,7 @@
 //! Waits for the device that end, whatever becomes of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,10 @@ impl Mapping {
         loop {
             // asked before the result: who drops its end has told what there is to tell
             let is_given_up = Arc::strong_count(&self.0) == 1;
+            if is_given_up {
+                // the count is a relaxed load: with the release of the other end's drop, this puts what was told before it
+                fence(Ordering::Acquire);
+            }
             match self.0.get() {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => return Err(device.explain(failed(ErrorKind::Validation, error.to_string()).with_source(error.clone()))),
