@@ -133,8 +133,7 @@ fn resident(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_i
             first = min(end, max(t_first + 1u, longest) - longest);
         }
     }
-    // h that one thread has read may be written by another one at the end: in the same slot, after an even number of steps
-    storageBarrier();
+    storageBarrier();                     // another thread may write h at the end where this one has read it
     workgroupBarrier();
 
     for (var s = first; s < end; s++) {

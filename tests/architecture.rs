@@ -174,6 +174,21 @@ fn library_code_does_not_unwrap() {
     }
 }
 
+/// `unsafe_code` is denied for all of the crate; where it is expected all the same, the reason stands there, and the place here.
+#[test]
+fn unsafe_code_stands_in_three_places() {
+    let blocks = |folder: &str| -> BTreeMap<String, usize> {
+        let of = |(name, text): (String, String)| (has_word(&code(&name, &text), "unsafe")).then(|| (name, text.matches("// SAFETY: ").count()));
+        files(folder, "rs").into_iter().filter(|(name, _)| name != "tests/architecture.rs").filter_map(of).collect()
+    };
+    let expected = |places: &[(&str, usize)]| places.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    // shaders that trust the plan, experimental features of the graphics API, an environment variable
+    assert_eq!(blocks("src"), expected(&[("src/gpu/device.rs", 2), ("src/main.rs", 1)]));
+    // an allocator that counts
+    assert_eq!(blocks("tests"), expected(&[("tests/allocation.rs", 5)]));
+    assert_eq!(blocks("examples"), BTreeMap::new());
+}
+
 /// What was measured on somebody's machine must not decide how tests come out, nor may tests write there.
 #[test]
 fn tests_leave_the_users_records_alone() {
