@@ -15,6 +15,7 @@ pub(crate) struct Adapter {
 /// Every adapter, each once: through the best API that reaches it, unless `backend` names one.
 pub(crate) async fn adapters(backend: Option<GraphicsBackend>) -> Vec<Adapter> {
     let backends = backend.map_or(wgpu::Backends::all(), to_wgpu);
+    // without thresholds of memory budgets: what they refuse, a driver could have given (`ARCHITECTURE.md`, what was rejected)
     let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
     let instance = wgpu::Instance::new(descriptor);
     let mut found: Vec<Adapter> = instance
