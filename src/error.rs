@@ -63,6 +63,12 @@ impl Error {
         self
     }
 
+    /// Puts "; `what`" behind the message: what a caller can do about it.
+    pub(crate) fn followed_by(mut self, what: impl fmt::Display) -> Self {
+        self.0.message = format!("{}; {what}", self.0.message);
+        self
+    }
+
     pub(crate) fn io(path: &std::path::Path, verb: &str, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, format!("{}: cannot {verb}: {source}", path.display())).with_source(source)
     }

@@ -16,7 +16,7 @@ use crate::engine::{Engine, Options, Tuning};
 use crate::error::{Error, Result};
 use crate::gpu::form::Choice;
 use crate::gpu::plan::TYPICAL_STEPS;
-use crate::gpu::{GpuLstm, Wait};
+use crate::gpu::{GpuLstm, Wait, pieces};
 use crate::measure;
 
 /// Why calls are built to a [`Choice`].
@@ -326,23 +326,6 @@ impl Choices {
     pub(super) fn note(&mut self, note: String) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
-        }
-    }
-}
-
-/// The sizes of the pieces into which `whole` is cut, the last and shorter one first, and how often there is one of that size.
-pub(super) fn pieces(whole: usize, piece: usize) -> impl Iterator<Item = (usize, usize)> {
-    [(whole % piece, 1), (piece, whole / piece)].into_iter().filter(|&(size, times)| size > 0 && times > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_make_the_whole() {
-        for (whole, piece, expected) in [(10, 5, &[(5, 2)][..]), (11, 5, &[(1, 1), (5, 2)]), (3, 5, &[(3, 1)]), (0, 5, &[])] {
-            assert_eq!(pieces(whole, piece).collect::<Vec<_>>(), expected, "{whole} in pieces of {piece}");
         }
     }
 }

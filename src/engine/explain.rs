@@ -1,18 +1,16 @@
 //! What a call would do, without doing it.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use crate::device::{DeviceKind, Selection};
 use crate::engine::Engine;
-use crate::engine::choices::{ChoiceReason, Choices, NAMED, pieces};
+use crate::engine::choices::{ChoiceReason, Choices, NAMED};
 use crate::engine::runner::Runner;
 use crate::engine::sides::{self, Crossover};
 use crate::error::{Error, Result};
-use crate::gpu::GpuLstm;
 use crate::gpu::form::{Choice, ScheduleName};
-use crate::gpu::plan::{BufferId, Request, Split};
+use crate::gpu::plan::{Request, Split};
+use crate::gpu::{GpuLstm, pieces};
 use crate::network::LstmNode;
 
 /// Candidates that are listed; the chosen one is in any case.
@@ -274,13 +272,12 @@ fn explain_sides(engine: &Engine, runner: &Runner, choices: &Choices, batch: usi
 
 /// Makes the plan of every kind of block and segment, and adds them up, each as often as it runs. `None` where a sum overflows.
 fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, choices: &Choices, split: Split, batch: usize, seq_len: usize) -> Option<()> {
-    let mut memory: BTreeMap<BufferId, u64> = BTreeMap::new();
     let mut counts: Vec<KernelCount> = Vec::new();
     let (mut flops, mut bytes, mut submits, mut predicted) = (0_u64, 0_u64, 0_usize, 0.0);
     (explanation.row_blocks, explanation.time_segments) = (batch.div_ceil(split.rows), seq_len.div_ceil(split.steps));
     // the largest pieces come last, and are what the report shows of a plan
     for (rows, blocks) in pieces(batch, split.rows) {
-        let (mut state_bytes, chosen) = (0, choices.look(gpu, rows));
+        let chosen = choices.look(gpu, rows);
         (explanation.why, explanation.reason) = (chosen.reason.to_string(), chosen.reason);
         for (steps, segments) in pieces(seq_len, split.steps) {
             let times = blocks.checked_mul(segments)?;
@@ -299,32 +296,15 @@ fn explain_gpu(explanation: &mut LstmExplanation, gpu: &GpuLstm, choices: &Choic
                     None => counts.push(KernelCount { kernel: kernel.to_owned(), count }),
                 }
             }
-            for &(id, bytes) in &plan.buffers {
-                let known = memory.entry(id).or_default();
-                match id {
-                    BufferId::State => state_bytes = bytes,
-                    // every kept plan has its uniforms; segments of odd length start from either slot of h in turn, with a plan for each
-                    BufferId::Params => {
-                        let plans = if steps % 2 == 1 && segments > 1 { 2 } else { 1 };
-                        *known = known.checked_add(bytes.checked_mul(plans)?)?;
-                    }
-                    _ => *known = bytes.max(*known),
-                }
-            }
         }
-        // every block has its states
-        let known = memory.entry(BufferId::State).or_default();
-        *known = known.checked_add(state_bytes.checked_mul(blocks as u64)?)?;
     }
     (explanation.flops, explanation.bytes, explanation.submits) = (flops, bytes, submits);
     explanation.predicted_seconds = Some(predicted);
     explanation.floor_seconds = Some(gpu.floor_seconds(flops, explanation.floor_bytes));
     explanation.dispatches = counts;
     explanation.memory = vec![MemoryUse { name: "weights".to_owned(), bytes: gpu.weight_bytes() }];
-    explanation.memory.extend(memory.into_iter().map(|(id, bytes)| MemoryUse { name: id.name(), bytes }));
-    let (rows, steps) = (split.rows.min(batch), split.steps.min(seq_len));
-    let staging = [("upload", gpu.upload_bytes(rows, steps)), ("download", gpu.download_bytes(rows, steps))];
-    explanation.memory.extend(staging.map(|(name, bytes)| MemoryUse { name: name.to_owned(), bytes }));
+    let memory = gpu.memory(split, [batch, seq_len], |rows| choices.look(gpu, rows).choice)?;
+    explanation.memory.extend(memory.into_iter().map(|(name, bytes)| MemoryUse { name, bytes }));
     explanation.memory.iter().try_fold(0_u64, |sum, memory| sum.checked_add(memory.bytes))?;
     explanation.dispatches.iter().try_fold(0_usize, |sum, kernel| sum.checked_add(kernel.count))?;
     Some(())

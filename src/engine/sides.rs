@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::cost;
 use crate::device::DeviceKind;
-use crate::engine::choices::{Choices, Chosen, pieces};
+use crate::engine::choices::{Choices, Chosen};
 use crate::engine::runner::Runner;
-use crate::gpu::{GpuLstm, Split};
+use crate::gpu::{GpuLstm, Split, pieces};
 use crate::measure::seconds_for_people;
 use crate::network::LstmConfig;
 

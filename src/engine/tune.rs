@@ -10,14 +10,13 @@ use crate::compare::{Tolerance, compare};
 use crate::cpu::cost;
 use crate::device::DeviceKind;
 use crate::engine::Session;
-use crate::engine::choices::pieces;
 use crate::engine::node::NodeRunner;
 use crate::engine::runner::Runner;
 use crate::engine::sides::SidesMeasurement;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::{Choice, ScheduleName};
 use crate::gpu::plan::Cost;
-use crate::gpu::{GpuLstm, Wait};
+use crate::gpu::{GpuLstm, Wait, pieces};
 use crate::measure::Summary;
 use crate::network::{InitialState, LstmCall, LstmConfig, LstmResults};
 

@@ -122,6 +122,19 @@ impl GpuLstm {
         call: &DeviceCall<'_>,
         initial: Option<&InitialState<'_>>,
         state: &mut GpuState,
+        results: LstmResults<'_>,
+        wait: Wait,
+    ) -> Result<Option<DeviceTensor>> {
+        let (seq_len, batch, _) = call.dim()?;
+        let ran = self.run_blocks(call, initial, state, results, wait).await;
+        ran.map_err(|error| self.call_error(error, [batch, seq_len], |rows| state.choice(rows)))
+    }
+
+    async fn run_blocks(
+        &mut self,
+        call: &DeviceCall<'_>,
+        initial: Option<&InitialState<'_>>,
+        state: &mut GpuState,
         mut results: LstmResults<'_>,
         wait: Wait,
     ) -> Result<Option<DeviceTensor>> {

@@ -35,6 +35,16 @@ pub(crate) enum DenseInput<'a> {
     Device(&'a DeviceTensor),
 }
 
+impl DenseInput<'_> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Ids(ids) => ids.shape(),
+            Self::Host(x) => x.shape(),
+            Self::Device(x) => x.shape(),
+        }
+    }
+}
+
 /// A stage, ready to run.
 pub(crate) struct GpuDense {
     device: Arc<GpuDevice>,
@@ -167,8 +177,13 @@ impl GpuDense {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where `x` is none that the stage takes, [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a result
     /// cannot stay on the device, as [`GpuDense::fits_on_device`] says.
     pub(crate) async fn run(&mut self, x: DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>, wait: Wait) -> Result<Option<DeviceTensor>> {
+        let ran = self.run_rows(&x, y, wait).await;
+        ran.map_err(|error| self.call_error(error, x.shape()))
+    }
+
+    async fn run_rows(&mut self, x: &DenseInput<'_>, y: Option<ArrayViewMutD<'_, f32>>, wait: Wait) -> Result<Option<DeviceTensor>> {
         self.runs.begin();
-        let rows = self.rows(&x)?;
+        let rows = self.rows(x)?;
         if rows.count == 0 || rows.features == 0 {
             if y.is_some() {
                 return Ok(None);
@@ -177,14 +192,14 @@ impl GpuDense {
             return Ok(Some(self.runs.tensor(&self.device, &self.buffers[&BufferId::Rows], rows.layout)));
         }
         let (fit, product) = (self.spec.split(rows.count, rows.features, &self.device.profile)?, self.product(rows.count)?);
-        let gathered = self.gather(&x, &rows).await?;
+        let gathered = self.gather(x, &rows).await?;
         let Some(mut y) = y else {
             if fit < rows.count {
                 let (need, allowed) = (rows.count as u64 * rows.features as u64 * F32, self.device.profile.max_binding_bytes);
                 let what = format!("limit max_storage_buffer_binding_size: need {need} bytes for a result that stays on the device");
                 return Err(Error::limit(format!("{what}, the adapter allows {allowed}")));
             }
-            let prepared = self.run_block(&x, &rows, 0..rows.count, gathered, product, None, wait).await?;
+            let prepared = self.run_block(x, &rows, 0..rows.count, gathered, product, None, wait).await?;
             let plan = &self.plans[prepared].plan;
             let layout = rows.layout.with_rows(rows.features, plan.row_stride);
             return Ok(Some(self.runs.tensor(&self.device, &self.buffers[&plan.y], layout)));
@@ -198,18 +213,14 @@ impl GpuDense {
         let mut y = y.view_mut().permuted_axes(IxDyn(&axes));
         for start in (0..rows.count).step_by(fit) {
             let block = start..rows.count.min(start + fit);
-            self.run_block(&x, &rows, block, gathered, product, Some(&mut y), wait).await?;
+            self.run_block(x, &rows, block, gathered, product, Some(&mut y), wait).await?;
         }
         Ok(None)
     }
 
     /// Which rows a call has.
     fn rows<'a>(&self, x: &DenseInput<'a>) -> Result<Rows<'a>> {
-        let x_shape = match x {
-            DenseInput::Ids(ids) => ids.shape(),
-            DenseInput::Host(x) => x.shape(),
-            DenseInput::Device(x) => x.shape(),
-        };
+        let x_shape = x.shape();
         match (&*self.stage, x) {
             (DenseStage::Embedding(embedding), DenseInput::Ids(ids)) => embedding.check_ids(ids)?,
             (DenseStage::Embedding(_), _) => return Err(Error::shape("tensor `x`: expected ids, found float32")),

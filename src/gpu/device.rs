@@ -339,7 +339,7 @@ impl GpuDevice {
         self.failed()?;
         #[cfg(test)]
         if self.health.pass(&self.device, Point::Make) == Some(Fault::Memory) {
-            return Err(self.explain(Error::new(ErrorKind::OutOfMemory, format!("{}: {subject}: not enough memory left", self.info))));
+            return Err(self.explain(self.out_of_memory(subject, "not enough memory left")));
         }
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -351,8 +351,13 @@ impl GpuDevice {
         match errors.into_iter().flatten().next() {
             None => Ok(made),
             Some(error) => {
-                let what = format!("{}: {subject}: {}", self.info, one_line(&error.to_string()).trim_end_matches('.'));
-                Err(self.explain(Error::new(kind_of(&error), what).with_source(error)))
+                let why = one_line(&error.to_string());
+                let why = why.trim_end_matches('.');
+                let told = match kind_of(&error) {
+                    ErrorKind::OutOfMemory => self.out_of_memory(subject, why),
+                    kind => Error::new(kind, format!("{}: {subject}: {why}", self.info)),
+                };
+                Err(self.explain(told.with_source(error)))
             }
         }
     }

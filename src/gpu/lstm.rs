@@ -105,14 +105,18 @@ impl GpuLstm {
 
     /// Puts the weights on the device, where they are from then on.
     pub(crate) async fn upload(&mut self, packed: &PackedWeights) -> Result<()> {
+        self.weights = Some(self.uploaded(packed).await.map_err(|error| self.weights_error(error, packed))?);
+        Ok(())
+    }
+
+    async fn uploaded(&self, packed: &PackedWeights) -> Result<Weights> {
         let mut arenas = Vec::new();
         for (number, arena) in packed.arenas.iter().enumerate() {
             arenas.push(self.device.filled_buffer(&BufferId::Weights(number).name(), bytemuck::cast_slice(arena)).await?);
         }
         let vectors = self.device.filled_buffer(&BufferId::Vectors.name(), bytemuck::cast_slice(&packed.vectors)).await?;
         self.device.still_there()?;
-        self.weights = Some(Weights { arenas, vectors });
-        Ok(())
+        Ok(Weights { arenas, vectors })
     }
 
     /// Packs and uploads the weights of `lstm`, which this was made of, unless they are there.
@@ -221,7 +225,8 @@ impl GpuLstm {
     /// Zero states for calls of `batch` rows and, if the stack is bidirectional, `seq_len` steps, each block of rows for calls that are built
     /// to what `choose` says.
     pub(crate) async fn new_state(&self, batch: usize, seq_len: usize, choose: impl Fn(usize) -> Choice) -> Result<GpuState> {
-        GpuState::new(&self.device, &self.config, batch, self.split(batch, seq_len)?, choose).await
+        let made = GpuState::new(&self.device, &self.config, batch, self.split(batch, seq_len)?, &choose).await;
+        made.map_err(|error| self.call_error(error, [batch, seq_len], choose))
     }
 
     /// Puts `values` in the place of the states.

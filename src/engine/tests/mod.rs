@@ -1,6 +1,7 @@
 //! What the host's backends cannot provoke by themselves, and what no adapter at hand does.
 
 mod faults;
+mod memory;
 mod panels;
 mod recover;
 
@@ -48,6 +49,11 @@ fn an_adapter() -> Option<Adapter> {
         eprintln!("ignored: no adapter found");
     }
     adapter
+}
+
+/// Whether there is time for everything.
+fn is_long() -> bool {
+    std::env::var_os("CELLGATE_LONG").is_some_and(|value| value != "0" && !value.is_empty())
 }
 
 /// The text of the error of kind `StateLost` that `result` must be.
