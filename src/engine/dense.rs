@@ -9,6 +9,7 @@ use crate::engine::choices::Choices;
 use crate::engine::execute::fetch;
 use crate::engine::explain::{KernelCount, MemoryUse};
 use crate::engine::node::{Value, Values};
+use crate::engine::room::float_bytes;
 use crate::engine::runner::leaves_the_cpu;
 use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
@@ -150,6 +151,29 @@ impl DenseRunner {
         }))
     }
 
+    /// Checks that a call takes no more memory than is allowed.
+    fn check_bytes(&self, allowed: Option<u64>, x_shape: &[usize], y_shape: &[usize]) -> Result<()> {
+        let Some(allowed) = allowed else { return Ok(()) };
+        let on_device = match self.explain(x_shape)? {
+            Some(explanation) => {
+                let buffers: u64 = explanation.memory.iter().skip(1).map(|memory| memory.bytes).sum();
+                // what goes there and comes back
+                buffers.saturating_add(float_bytes(x_shape)).saturating_add(float_bytes(y_shape))
+            }
+            None => 0,
+        };
+        let need = on_device.saturating_add(float_bytes(y_shape));
+        if need <= allowed {
+            return Ok(());
+        }
+        let rows = y_shape.split_last().map_or(1, |(_, rows)| rows.iter().product::<usize>()).max(1) as u64;
+        let what = format!("need {need} bytes for results, staging and buffers of {rows} rows");
+        Err(Error::limit(format!(
+            "limit max_call_bytes: {what}, allowed are {allowed}; about {} rows would fit",
+            allowed / need.div_ceil(rows).max(1)
+        )))
+    }
+
     /// Whether the result for an `x` of this shape can stay on the device.
     pub(crate) fn fits_on_device(&self, x_shape: &[usize]) -> bool {
         self.gpu().is_some_and(|gpu| gpu.fits_on_device(x_shape))
@@ -220,7 +244,7 @@ pub(super) async fn run_dense<'n>(
     runner: &mut DenseRunner,
     values: &mut Values<'n>,
     kept: bool,
-    choices: &mut Choices,
+    (choices, allowed): (&mut Choices, Option<u64>),
     wait: Wait,
 ) -> Result<Value<'n>> {
     let from_device = matches!(values.get(node.x.as_str()), Some(Value::Device(..)));
@@ -243,6 +267,7 @@ pub(super) async fn run_dense<'n>(
         _ => DenseInput::Host(given.view()?.float32(&node.x)?),
     };
     let y_shape = runner.stage().y_shape(&shape)?;
+    runner.check_bytes(allowed, &shape, &y_shape)?;
     if on_gpu && kept && !y_shape.contains(&0) && runner.fits_on_device(&shape) {
         if let Some(tensor) = runner.run(x, None, wait).await? {
             return Ok(Value::Device(tensor, None));

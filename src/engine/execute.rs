@@ -152,7 +152,7 @@ impl<'n> Execution<'_, 'n> {
             if side != DeviceKind::Gpu {
                 fetch(&node.x, values, *wait).await?;
             }
-            run_node(node, runner, side, Shared { choices, spare, wait: *wait }, values, carried, keeps_y).await
+            run_node(node, runner, side, Shared { choices, spare, wait: *wait, allowed: options.max_call_bytes }, values, carried, keeps_y).await
         };
         let made = made.await.map_err(|error| if network.nodes.len() > 1 { error.within(&node.name) } else { error })?;
         values.extend(made);
@@ -162,8 +162,9 @@ impl<'n> Execution<'_, 'n> {
     async fn dense(&mut self, number: usize, values: &mut Values<'n>) -> Result<()> {
         let node = &self.network.dense[number];
         let runner = &mut self.dense[number];
-        let made =
-            run_dense(node, runner, values, self.kept.contains(&node.y), self.choices, self.wait).await.map_err(|error| error.within(&node.name))?;
+        let made = run_dense(node, runner, values, self.kept.contains(&node.y), (self.choices, self.options.max_call_bytes), self.wait)
+            .await
+            .map_err(|error| error.within(&node.name))?;
         values.insert(&node.y, made);
         Ok(())
     }

@@ -11,10 +11,12 @@ mod node;
 mod options;
 mod records;
 mod recover;
+mod room;
 mod runner;
 mod session;
 mod sides;
 mod state;
+mod step;
 mod stream;
 #[cfg(test)]
 mod tests;

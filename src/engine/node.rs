@@ -1,12 +1,13 @@
 //! Running one LSTM of a network: its inputs by name, its outputs by name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView3, Dimension, IxDyn};
 
 use crate::device::DeviceKind;
 use crate::engine::choices::Choices;
+use crate::engine::room::{check_call, float_bytes};
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Options};
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub(super) struct NodeRunner {
     scratch: [Option<Scratch>; 2],
     /// lengths of the rows of a call
     lens: Vec<u32>,
+    /// calls of so many rows and steps take no more memory than is allowed: on the GPU or not, on a state that is carried or not
+    fit: HashSet<([bool; 2], [usize; 2])>,
 }
 
 impl NodeRunner {
@@ -34,7 +37,7 @@ impl NodeRunner {
 
     /// Has the next calls choose anew what they run on and are built to.
     pub(super) fn forget_choices(&mut self) {
-        (self.sides, self.scratch) = (HashMap::new(), [None, None]);
+        (self.sides, self.fit, self.scratch) = (HashMap::new(), HashSet::new(), [None, None]);
     }
 
     /// Has the next plain calls make their states anew.
@@ -137,6 +140,8 @@ pub(super) struct Shared<'c> {
     /// arrays of earlier calls
     pub(super) spare: &'c mut Outputs,
     pub(super) wait: Wait,
+    /// bytes that a call may take
+    pub(super) allowed: Option<u64>,
 }
 
 /// Runs one node, which has its weights, on a side; returns the tensors that it makes, in spare arrays where these fit. `y` stays on the device where it
@@ -150,13 +155,13 @@ pub(super) async fn run_node<'n>(
     carried: Option<Carried<'_>>,
     keeps_y: bool,
 ) -> Result<Vec<(&'n str, Value<'n>)>> {
-    let Shared { choices, spare, wait } = shared;
+    let Shared { choices, spare, wait, allowed } = shared;
     let optional = |name: &'n Option<String>| -> Result<Option<(&'n str, TensorView<'_>)>> {
         let given = name.as_deref().and_then(|name| Some((name, values.get(name)?)));
         given.map(|(name, value)| Ok((name, value.view()?))).transpose()
     };
 
-    let NodeRunner { runner: Some(runner), scratch, lens, .. } = runner else { unreachable!("a caller has seen to the weights") };
+    let NodeRunner { runner: Some(runner), scratch, lens, fit, .. } = runner else { unreachable!("a caller has seen to the weights") };
     let [on_gpu, on_host] = scratch;
     let scratch = if side == DeviceKind::Gpu { on_gpu } else { on_host };
     runner.reset_profile();
@@ -194,6 +199,12 @@ pub(super) async fn run_node<'n>(
     let call = DeviceCall { x: source, sequence_lens, keeps_y };
 
     let (dirs, out) = (config.num_directions(), config.out_size());
+    let kind_of_call = ([side == DeviceKind::Gpu, carried.is_some()], [batch, seq_len]);
+    if allowed.is_some() && !is_empty && !fit.contains(&kind_of_call) {
+        let state = carried.as_ref().map(|carried| &*carried.state);
+        check_node(allowed, runner, (choices, state), side, [batch, seq_len])?;
+        fit.insert(kind_of_call);
+    }
     let y_room = ("tensor `y` [seq_len, batch, num_directions * out_size]", [seq_len, batch, config.y_size()]);
     let state_room = |size: usize| ("states [num_layers * num_directions, batch, size]", [config.num_cells(), batch, size]);
     let state_shape = |size: usize| node.layout.state_shape(config.num_cells(), batch, size);
@@ -256,6 +267,27 @@ pub(super) async fn run_node<'n>(
         made.push((name, Value::Device(kept.with_layout(node.layout.y_place(kept.layout()))?, None)));
     }
     Ok(made)
+}
+
+/// Checks that a call takes no more memory than is allowed, with all results that there may be.
+fn check_node(
+    allowed: Option<u64>,
+    runner: &Runner,
+    (choices, carried): (&Choices, Option<&NodeState>),
+    side: DeviceKind,
+    sizes: [usize; 2],
+) -> Result<()> {
+    let config = runner.config();
+    let choose = |rows| match (carried, runner.gpu()) {
+        (Some(state), _) => state.choice(rows),
+        (None, Some(gpu)) => choices.look(gpu, rows).choice,
+        (None, None) => unreachable!("the host has nothing to choose"),
+    };
+    check_call(allowed, sizes, |[rows, steps]| {
+        let states = float_bytes(&[config.num_cells(), rows, config.out_size() + config.hidden_size]);
+        let results = float_bytes(&[steps, rows, config.y_size()]).saturating_add(states);
+        results.saturating_add(runner.device_bytes(side, [rows, steps], carried.is_some(), choose))
+    })
 }
 
 /// The results of a call that has no rows or no steps: `y` is empty, and the states are those before.

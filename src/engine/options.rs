@@ -25,6 +25,11 @@ pub struct Options {
     /// the folder of the records of [`Session::tune`](crate::Session::tune). `None`: the folder that the environment variable `CELLGATE_CACHE` names
     /// (none at all where that is empty), else `cellgate` in the user's cache directory.
     pub cache: Option<PathBuf>,
+    /// the most bytes that a call of an LSTM, or of a layer beside it, may take for its results on the host and, on a GPU, for its buffers there and the
+    /// staging of what goes there and comes back. Weights, inputs, states that are carried and what the operators of an ONNX model make on the CPU
+    /// do not count. A call that needs more is [`ErrorKind::Limit`](crate::ErrorKind::Limit) before anything is made for it; the message says what would
+    /// fit. `None`: as much as there is.
+    pub max_call_bytes: Option<u64>,
 }
 
 /// How a GPU's schedule and its form are chosen for a number of rows, where [`Options::choice`] does not say.

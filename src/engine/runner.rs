@@ -49,6 +49,12 @@ impl NodeState {
         if let Self::Gpu(state) = self { state.has_moved() } else { true }
     }
 
+    /// What calls of `rows` rows at once on it are built to, which is asked for on a GPU alone.
+    pub(super) fn choice(&self, rows: usize) -> Choice {
+        let Self::Gpu(state) = self else { unreachable!("the host has nothing to choose") };
+        state.choice(rows)
+    }
+
     /// Where calls on it run.
     pub(crate) fn side(&self) -> DeviceKind {
         match self {

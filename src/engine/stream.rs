@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayViewMut4, Axis, s};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, ArrayView3, ArrayViewMut4, s};
 
+use crate::engine::room::{check_call, float_bytes};
 use crate::engine::runner::NodeState;
 use crate::engine::state::host_state;
 use crate::engine::{HostState, Session};
@@ -22,8 +23,13 @@ pub struct Slot {
     turn: u64,
 }
 
-#[cfg(test)]
 impl Slot {
+    /// Its row of the stream.
+    pub(super) fn row(self) -> usize {
+        self.row
+    }
+
+    #[cfg(test)]
     pub(super) fn turn(self) -> u64 {
         self.turn
     }
@@ -59,7 +65,7 @@ static NEXT_TURN: AtomicU64 = AtomicU64::new(1);
 /// # Ok::<(), cellgate::Error>(())
 /// ```
 pub struct Stream<'s> {
-    session: Owner<'s>,
+    pub(super) session: Owner<'s>,
     layout: Layout,
     state: NodeState,
     /// for every row: the turn of the sequence that holds it, if any does
@@ -202,11 +208,16 @@ impl<'s> Stream<'s> {
     /// Takes every given sequence some steps further: a chunk is `[steps, input_size]`, and its result, in the same place of the
     /// returned list, `[steps, out_size]`. Chunks may differ in length; a sequence without one keeps its state.
     ///
+    /// All slots are computed side by side, as long as the longest chunk. Where that takes more than 64 MiB, or than
+    /// [`Options::max_call_bytes`](crate::Options::max_call_bytes), it is done in windows of time, with the same bits: the memory of a very long chunk
+    /// does not grow with the number of slots.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) where a sequence has ended or is given twice, [`ErrorKind::StateLost`](crate::ErrorKind::StateLost)
     /// where its state is lost,
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a chunk's input size is wrong,
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the longest chunk, for all slots, is more than this machine holds; the device's own errors.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where one step of all slots, and the results, are more than is allowed or this machine holds; the
+    /// device's own errors.
     pub fn step(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)]) -> Result<Vec<Array2<f32>>> {
         pollster::block_on(self.step_and_wait(chunks, Wait::Block))
     }
@@ -224,6 +235,7 @@ impl<'s> Stream<'s> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shape of `x` is wrong,
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where the results are more than is allowed or this machine holds,
     /// [`ErrorKind::StateLost`](crate::ErrorKind::StateLost) where the state of a sequence is lost; the device's own errors.
     pub fn step_all(&mut self, x: ArrayView3<'_, f32>) -> Result<ArrayD<f32>> {
         pollster::block_on(self.step_all_and_wait(x, Wait::Block))
@@ -256,47 +268,16 @@ impl<'s> Stream<'s> {
         let layout = self.layout;
         let (runner, _) = self.session.only_runner()?;
         let out_size = runner.config().out_size();
+        let bytes = |[rows, steps]: [usize; 2]| float_bytes(&[steps, rows, out_size]).saturating_add(self.device_bytes(rows, steps));
+        check_call(self.session.options.max_call_bytes, [rows, seq_len], bytes)?;
         check_room::<f32>("results [seq_len, capacity, out_size]", &[[seq_len, rows, out_size]])?;
         let mut y = ArrayD::zeros(layout.y_shape(seq_len, rows, 1, out_size));
         self.run(x, &lens, layout.y_inside_mut(&mut y, 1), wait).await?;
         Ok(y)
     }
 
-    async fn step_and_wait(&mut self, chunks: &[(Slot, ArrayView2<'_, f32>)], wait: Wait) -> Result<Vec<Array2<f32>>> {
-        let (runner, _) = self.session.only_runner()?;
-        let input_size = runner.config().input_size;
-        let mut lens = vec![0_u32; self.capacity()];
-        let mut seen = vec![false; self.capacity()];
-        for (slot, chunk) in chunks {
-            self.holding(*slot)?;
-            if std::mem::replace(&mut seen[slot.row], true) {
-                return Err(Error::config(format!("stream: slot {} is given twice in one step", slot.row)));
-            }
-            if chunk.ncols() != input_size {
-                return Err(Error::shape(format!(
-                    "chunk of slot {}: expected [steps, input_size = {input_size}], found {:?}",
-                    slot.row,
-                    chunk.shape()
-                )));
-            }
-            lens[slot.row] = u32::try_from(chunk.nrows()).map_err(|_| Error::shape(format!("chunk of slot {}: too many steps", slot.row)))?;
-        }
-        let longest = chunks.iter().map(|(_, chunk)| chunk.nrows()).max().unwrap_or(0);
-        check_room::<f32>("chunks [longest, capacity, input_size]", &[[longest, self.capacity(), input_size]])?;
-        let mut x = Array3::zeros((longest, self.capacity(), input_size));
-        for (slot, chunk) in chunks {
-            x.slice_mut(s![..chunk.nrows(), slot.row, ..]).assign(chunk);
-        }
-        let (runner, _) = self.session.only_runner()?;
-        let shape = [longest, self.holders.len(), runner.config().out_size()];
-        check_room::<f32>("results [seq_len, capacity, out_size]", &[shape])?;
-        let mut y = Array3::zeros(shape);
-        self.run(x.view(), &lens, y.view_mut().insert_axis(Axis(2)), wait).await?;
-        Ok(chunks.iter().map(|(slot, chunk)| y.index_axis(Axis(1), slot.row).slice(s![..chunk.nrows(), ..]).to_owned()).collect())
-    }
-
     /// Runs `x [T, capacity, I]`, with `y [T, capacity, 1, R]`, zeros before, as its result; a row of length 0 keeps its state.
-    async fn run(&mut self, x: ArrayView3<'_, f32>, lens: &[u32], y: ArrayViewMut4<'_, f32>, wait: Wait) -> Result<()> {
+    pub(super) async fn run(&mut self, x: ArrayView3<'_, f32>, lens: &[u32], y: ArrayViewMut4<'_, f32>, wait: Wait) -> Result<()> {
         if lens.iter().all(|&len| len == 0) {
             return Ok(());
         }
@@ -321,7 +302,7 @@ impl<'s> Stream<'s> {
     }
 
     /// Checks that the sequence is in the stream and its state whole.
-    fn holding(&self, slot: Slot) -> Result<()> {
+    pub(super) fn holding(&self, slot: Slot) -> Result<()> {
         self.held(slot)?;
         self.check_device()?;
         if self.has_lost(slot) { Err(lost_state(slot.row)) } else { Ok(()) }
@@ -341,11 +322,23 @@ impl<'s> Stream<'s> {
         self.holders.iter().flatten().copied().max().unwrap_or(0)
     }
 
+    /// Nobody's state is whole any more.
+    pub(super) fn lose_all(&mut self) {
+        self.lost = self.lost.max(self.newest());
+    }
+
+    /// Bytes that `steps` steps of `rows` slots take on the device, weights and states left out.
+    pub(super) fn device_bytes(&self, rows: usize, steps: usize) -> u64 {
+        let runner = self.session.nodes.first().and_then(|node| node.runner.as_ref());
+        let choose = |rows| self.state.choice(rows);
+        runner.map_or(0, |runner| runner.device_bytes(self.state.side(), [rows, steps], true, choose))
+    }
+
     /// Moves to the device that the engine has now; if that is another one, everybody's state is lost.
     pub(super) async fn renew(&mut self) -> Result<()> {
         self.session.renew().await?;
         if !self.state.is_on(&self.session.backend) {
-            self.lost = self.lost.max(self.newest());
+            self.lose_all();
             let (runner, _) = self.session.only_runner()?;
             runner.renew_state(&mut self.state).await?;
         }

@@ -4,6 +4,7 @@ mod faults;
 mod memory;
 mod panels;
 mod recover;
+mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
