@@ -15,7 +15,8 @@ pub enum DeviceChoice {
     /// and kept; [`Session::schedules`](crate::Session::schedules) says which and why. The sides round differently, so that calls of different lengths
     /// may differ in the last bits as different devices do; those on a [`State`](crate::State) or [`Stream`](crate::Stream) do not, because it
     /// stays on the side that is chosen when it is made, for its number of rows and one step. Linear layers and embeddings run where their input is.
-    /// An LSTM whose weights the GPU has no room for, or whose calls exceed its limits, runs on the CPU, and the reason says so.
+    /// An LSTM whose weights the GPU has no room for, or whose calls exceed its limits, runs on the CPU, and the reason says so. Where it is memory that the
+    /// GPU lacks, it is asked again once this engine's buffers take that much less, or after a minute, and shapes of call move back to it.
     ///
     /// A request that names an adapter or a graphics API has that GPU alone.
     #[default]

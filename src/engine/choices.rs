@@ -13,7 +13,7 @@ use crate::engine::runner::{NodeState, Runner, leaves_the_cpu};
 use crate::engine::sides::{self, Estimate, SidesMeasurement};
 use crate::engine::tune::{self, Measurement};
 use crate::engine::{Engine, Options, Tuning};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::Choice;
 use crate::gpu::plan::TYPICAL_STEPS;
 use crate::gpu::{GpuLstm, Wait, pieces};
@@ -163,11 +163,17 @@ impl Choices {
     /// The side that calls of `batch` rows and `seq_len` steps run on, prepared, where the stack has two.
     pub(super) async fn decide(&mut self, node: &str, runner: &mut Runner, batch: usize, seq_len: usize, wait: Wait) -> Result<DeviceKind> {
         let (blocks, mut estimate) = match self.blocks(runner, batch, seq_len, wait).await {
-            Err(error) if leaves_the_cpu(&error) => (Vec::new(), Estimate::of_cpu(runner, batch, seq_len, error.to_string())),
+            Err(error) if leaves_the_cpu(&error) => {
+                if error.kind() == ErrorKind::OutOfMemory {
+                    runner.fall_short(&error);
+                }
+                let why = runner.unable().map_or_else(|| error.to_string(), str::to_owned);
+                (Vec::new(), Estimate::of_cpu(runner, batch, seq_len, why))
+            }
             blocks => (blocks?, sides::estimate(self, runner, batch, seq_len)),
         };
         runner.prepare(estimate.side()).await?;
-        if runner.gpu().is_none() {
+        if runner.unable().is_some() {
             estimate = sides::estimate(self, runner, batch, seq_len);
             runner.prepare(DeviceKind::Cpu).await?;
         }

@@ -11,8 +11,9 @@ use crate::engine::explain::{KernelCount, MemoryUse};
 use crate::engine::node::{Value, Values};
 use crate::engine::room::float_bytes;
 use crate::engine::runner::leaves_the_cpu;
+use crate::engine::shortage::Shortage;
 use crate::engine::{Backend, Options};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::kernels::KernelId;
 use crate::gpu::{DenseInput, DeviceTensor, GpuDense, GpuDevice, Wait};
 use crate::network::{DenseNode, DenseStage, Precision, check_room};
@@ -57,6 +58,8 @@ struct EitherDense {
     gpu: Option<GpuDense>,
     /// why the GPU cannot have it
     unable: Option<String>,
+    /// why it cannot have it for now
+    short: Option<Shortage>,
     cpu: Option<CpuDense>,
 }
 
@@ -75,7 +78,7 @@ impl DenseRunner {
             Backend::Reference => Self { stage: worth(&stage, precision)?, backend: DenseBackend::Reference },
             Backend::Either(device) => {
                 check_stored_as(&stage, precision)?;
-                let either = EitherDense { device: Arc::clone(device), precision, gpu: None, unable: None, cpu: None };
+                let either = EitherDense { device: Arc::clone(device), precision, gpu: None, unable: None, short: None, cpu: None };
                 Self { stage, backend: DenseBackend::Either(Box::new(either)) }
             }
         })
@@ -89,9 +92,14 @@ impl DenseRunner {
             DenseBackend::Cpu(_) | DenseBackend::Reference => return Ok((false, None)),
             DenseBackend::Either(either) => either,
         };
-        if from_device && either.gpu.is_none() && either.unable.is_none() {
+        either.short = either.short.take().filter(|short| !short.may_be_over(&either.device));
+        if from_device && either.gpu.is_none() && either.unable.is_none() && either.short.is_none() {
             match GpuDense::new(Arc::clone(&either.device), Arc::clone(&self.stage), either.precision).await {
                 Ok(gpu) => either.gpu = Some(gpu),
+                Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                    let parameters = self.stage.num_parameters();
+                    either.short = Some(Shortage::new(&either.device, (parameters * either.precision.weight_bytes()) as u64, &error));
+                }
                 Err(error) if leaves_the_cpu(&error) => either.unable = Some(error.to_string()),
                 Err(error) => return Err(error),
             }
@@ -102,7 +110,8 @@ impl DenseRunner {
         if either.cpu.is_none() {
             either.cpu = Some(CpuDense::new(&self.stage, either.precision));
         }
-        Ok((false, either.unable.as_deref().filter(|_| from_device)))
+        let why = either.unable.as_deref().or(either.short.as_ref().map(Shortage::why));
+        Ok((false, why.filter(|_| from_device)))
     }
 
     /// What it computes, for another runner of it.

@@ -14,6 +14,7 @@ mod recover;
 mod room;
 mod runner;
 mod session;
+mod shortage;
 mod sides;
 mod state;
 mod step;

@@ -59,6 +59,9 @@ impl NodeRunner {
     /// The side that calls of `batch` rows and `seq_len` steps run on, with its weights. There is a runner.
     pub(super) async fn side(&mut self, node: &str, choices: &mut Choices, [batch, seq_len]: [usize; 2], wait: Wait) -> Result<DeviceKind> {
         let runner = self.runner.as_mut().expect("a caller has seen to the weights");
+        if runner.asks_again() {
+            self.sides.clear();
+        }
         if let Some(side) = runner.only_side().or_else(|| self.sides.get(&[batch, seq_len]).copied()) {
             return Ok(side);
         }

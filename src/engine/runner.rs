@@ -6,6 +6,7 @@ use ndarray::{Array, ArrayViewMut, Dimension};
 
 use crate::cpu::{self, CpuLstm};
 use crate::device::DeviceKind;
+use crate::engine::shortage::Shortage;
 use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::form::Choice;
@@ -20,6 +21,8 @@ pub(crate) struct Runner {
     gpu: Option<Box<GpuLstm>>,
     /// why the GPU of an engine that holds both sides cannot have the stack
     unable: Option<String>,
+    /// why that GPU cannot have it for now
+    short: Option<Shortage>,
     host: Option<Host>,
 }
 
@@ -67,8 +70,8 @@ impl NodeState {
 
 impl Runner {
     pub(crate) async fn new(backend: &Backend, lstm: Arc<Lstm>, options: &Options) -> Result<Self> {
-        let (precision, gpu, unable) = (options.precision, None, None);
-        let mut runner = Self { lstm, precision, gpu, unable, host: None };
+        let precision = options.precision;
+        let mut runner = Self { lstm, precision, gpu: None, unable: None, short: None, host: None };
         match backend {
             Backend::Either(device) if !options.name_a_schedule() => {
                 match GpuLstm::new(Arc::clone(device), &runner.lstm, options.gpu()) {
@@ -123,9 +126,21 @@ impl Runner {
         }
     }
 
-    /// Why the GPU of an engine that holds both sides cannot have the stack, if it cannot.
+    /// Why the GPU of an engine that holds both sides cannot have the stack, if it cannot, or not now.
     pub(crate) fn unable(&self) -> Option<&str> {
-        self.unable.as_deref()
+        self.unable.as_deref().or(self.short.as_ref().map(Shortage::why))
+    }
+
+    /// The GPU has no memory for the stack, as `error` says, and the CPU takes over for a while.
+    pub(super) fn fall_short(&mut self, error: &Error) {
+        self.short = self.gpu.as_ref().map(|gpu| Shortage::new(gpu.device(), gpu.weight_bytes(), error));
+    }
+
+    /// Whether a GPU that had no memory may have some by now: then it is asked again.
+    pub(super) fn asks_again(&mut self) -> bool {
+        let is_over = self.short.as_ref().zip(self.gpu.as_ref()).is_some_and(|(short, gpu)| short.may_be_over(gpu.device()));
+        self.short = self.short.take().filter(|_| !is_over);
+        is_over
     }
 
     /// How the host does a call.
@@ -153,13 +168,19 @@ impl Runner {
     pub(crate) async fn uploaded_gpu(&mut self) -> Result<&mut GpuLstm> {
         let gpu = self.gpu.as_mut().ok_or_else(|| Error::config("a stack on the host: expected one on a GPU"))?;
         gpu.ensure_uploaded(&self.lstm).await?;
+        self.short = None;
         Ok(gpu)
     }
 
-    /// Gives a side its weights. Where those exceed what the GPU has and the CPU can take over, it does from then on, and [`Runner::unable`] says why.
+    /// Gives a side its weights. Where those exceed what the GPU has and the CPU can take over, it does from then on, or until there is memory again;
+    /// [`Runner::unable`] says why.
     pub(crate) async fn prepare(&mut self, side: DeviceKind) -> Result<()> {
         match side {
             DeviceKind::Gpu => match self.uploaded_gpu().await.map(|_| ()) {
+                Err(error) if self.host.is_some() && error.kind() == ErrorKind::OutOfMemory => {
+                    self.fall_short(&error);
+                    Ok(())
+                }
                 Err(error) if self.host.is_some() && leaves_the_cpu(&error) => {
                     (self.gpu, self.unable) = (None, Some(error.to_string()));
                     Ok(())
@@ -237,7 +258,7 @@ impl Runner {
         if has_weights {
             gpu.upload(&packed).await?;
         }
-        self.gpu = Some(Box::new(gpu));
+        (self.gpu, self.short) = (Some(Box::new(gpu)), None);
         Ok(())
     }
 

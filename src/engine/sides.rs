@@ -134,8 +134,8 @@ pub(super) fn cpu_seconds(config: &LstmConfig, batch: usize, seq_len: usize) -> 
 /// What a call of `batch` rows and `seq_len` steps is expected to take on each side, as far as is known now.
 pub(super) fn estimate(choices: &Choices, runner: &Runner, batch: usize, seq_len: usize) -> Estimate {
     let split = match (runner.gpu(), runner.unable()) {
-        (Some(gpu), _) => gpu.split(batch, seq_len).map(|split| (gpu, split)).map_err(|error| error.to_string()),
-        (None, why) => Err(why.unwrap_or("it is not there").to_owned()),
+        (Some(gpu), None) => gpu.split(batch, seq_len).map(|split| (gpu, split)).map_err(|error| error.to_string()),
+        (_, why) => Err(why.unwrap_or("it is not there").to_owned()),
     };
     match split {
         Ok((gpu, split)) => on_both(choices, gpu, split, [batch, seq_len]),

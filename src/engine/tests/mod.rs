@@ -5,6 +5,7 @@ mod memory;
 mod panels;
 mod recover;
 mod room;
+mod shortage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,18 @@ fn sequences_that_a_step_left_unfinished_are_lost_and_others_are_not() -> Result
     assert_eq!(stream.step(&[(heir, x.view())])?, expected);
     stream.step_all(Array3::ones((1, 3, 3)).view())?;
     Ok(())
+}
+
+/// An engine of both sides whose GPU is expected to be faster than any CPU.
+fn with_a_fast_gpu(adapter: &Adapter) -> Result<(Engine, Arc<GpuDevice>)> {
+    let mut device = pollster::block_on(GpuDevice::open_with(adapter, OPENING, &[]))?;
+    let model = &mut device.profile.model;
+    (model.units, model.transfer_bytes, model.submit_seconds, model.dispatch_seconds) = (1e9, 1e18, 1e-12, 1e-12);
+    (model.load_seconds, model.read_seconds, model.barrier_seconds, model.cell_seconds) = (1e-15, 1e-15, 1e-15, 1e-15);
+    let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
+    let device = Arc::new(device);
+    let place = Place::new(Backend::Either(Arc::clone(&device)));
+    Ok((Engine { selection: Arc::new(selection), place, lacks_a_gpu: false }, device))
 }
 
 /// An engine of both sides whose GPU binds at most so many bytes; `None`, said on stderr, where there is no adapter.
