@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::device::DeviceInfo;
 use crate::error::{Error, ErrorKind, Result, one_line};
@@ -11,6 +11,9 @@ use crate::gpu::GpuDevice;
 
 /// How long a device that shows an error may take to finish its work: a destroyed one says so only then.
 const LAST_WORK: Duration = Duration::from_secs(1);
+
+/// How often somebody looks whether another thread was told.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What is known of a device.
 pub(crate) struct Health {
@@ -54,7 +57,12 @@ impl GpuDevice {
     pub(super) fn explain(&self, error: Error) -> Error {
         self.look(wgpu::PollType::Poll);
         if error.kind() == ErrorKind::Validation {
+            let asked = Instant::now();
             self.look(wgpu::PollType::Wait { submission_index: None, timeout: Some(LAST_WORK) });
+            // another thread that polls may have been told, and be about to say so
+            while self.health.loss().is_none() && asked.elapsed() < LAST_WORK {
+                std::thread::sleep(LOOK);
+            }
         }
         match self.health.loss() {
             Some(loss) => loss.with_source(error),
