@@ -1,6 +1,6 @@
 //! Submits, and how far the host may run ahead of them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -15,14 +15,17 @@ const MAX_SUBMITS_AHEAD: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Submit {
     pub(super) index: wgpu::SubmissionIndex,
-    /// of all submits of a device
+    /// of all submits of a device, in the order in which it got them
     pub(super) number: u64,
 }
 
 /// The submits of a device that nobody has waited for, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    submits: Mutex<(u64, VecDeque<Submit>)>,
+    /// the last number, held while work is given to the device: who is done with one number is done with all before it
+    turn: Mutex<u64>,
+    /// those that succeeded; one that is added after its successor is done stays until the next one is
+    submits: Mutex<BTreeMap<u64, wgpu::SubmissionIndex>>,
     /// when somebody last heard that one is done
     progressed: Mutex<Option<Instant>>,
 }
@@ -38,23 +41,32 @@ impl Ahead {
         *lock(&self.progressed) = Some(Instant::now());
     }
 
-    fn add(&self, index: wgpu::SubmissionIndex) -> Submit {
-        let (number, submits) = &mut *lock(&self.submits);
+    /// Has `submit` give work to the device while nobody else does; gives its number as well.
+    fn in_turn<T>(&self, submit: impl FnOnce() -> T) -> (T, u64) {
+        let mut number = lock(&self.turn);
+        let submitted = submit();
         *number += 1;
-        let submit = Submit { index, number: *number };
-        submits.push_back(submit.clone());
-        submit
+        (submitted, *number)
+    }
+
+    /// Submit `number` has succeeded.
+    fn add(&self, index: wgpu::SubmissionIndex, number: u64) -> Submit {
+        lock(&self.submits).insert(number, index.clone());
+        Submit { index, number }
     }
 
     /// The first submit, where there are too many.
     fn first_of_too_many(&self) -> Option<Submit> {
-        let (_, submits) = &*lock(&self.submits);
-        submits.front().filter(|_| submits.len() > MAX_SUBMITS_AHEAD).cloned()
+        let submits = lock(&self.submits);
+        let (number, index) = submits.first_key_value().filter(|_| submits.len() > MAX_SUBMITS_AHEAD)?;
+        Some(Submit { index: index.clone(), number: *number })
     }
 
     /// Submit `number` and those before it are done, or will never be.
     pub(super) fn done(&self, number: u64) {
-        lock(&self.submits).1.retain(|submit| submit.number > number);
+        let mut submits = lock(&self.submits);
+        let later = submits.split_off(&(number + 1));
+        *submits = later;
     }
 }
 
@@ -65,8 +77,12 @@ impl GpuDevice {
 
     /// Gives the device what `encoder` recorded.
     pub(crate) async fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<Submit> {
-        let index = self.checked("submit", || self.queue.submit([encoder.finish()])).await?;
-        Ok(self.ahead.add(index))
+        let submit = || {
+            let commands = encoder.finish();
+            self.ahead.in_turn(|| self.queue.submit([commands]))
+        };
+        let (index, number) = self.checked("submit", submit).await?;
+        Ok(self.ahead.add(index, number))
     }
 
     /// Waits until few submits are under way, so that the host does not run ahead without bound and hears of what went wrong.
@@ -75,5 +91,29 @@ impl GpuDevice {
             self.wait(submit, wait).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_in_the_order_in_which_the_device_gets_the_work() {
+        let (ahead, device) = (Ahead::default(), AtomicU64::new(0));
+        let submit = || {
+            let place = device.fetch_add(1, Ordering::Relaxed) + 1;
+            // as long as a submit takes others time to come between
+            std::thread::yield_now();
+            place
+        };
+        let work = || (0..1000).all(|_| matches!(ahead.in_turn(submit), (place, number) if place == number));
+        let in_order = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<Vec<bool>>()
+        });
+        assert_eq!(in_order, [true; 8]);
     }
 }
