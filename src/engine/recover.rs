@@ -79,13 +79,14 @@ impl Engine {
     /// [`ErrorKind::NoAdapter`] where the adapter is gone or does not open; the device's own errors. The engine is as lost as before then, and this may
     /// be tried again.
     pub fn recover(&self) -> Result<bool> {
-        let _others_wait = self.place.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let others_wait = self.place.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = self.backend();
         let Some(lost) = backend.gpu().filter(|device| device.still_there().is_err()) else { return Ok(false) };
         let device = pollster::block_on(open_anew(lost))?;
         let new = backend.with(device);
         let old = std::mem::replace(&mut *self.place.backend.write().unwrap_or_else(PoisonError::into_inner), new);
         // drivers may take their time to close a device: nobody is to wait for that
+        drop(others_wait);
         drop(old);
         Ok(true)
     }

@@ -47,7 +47,6 @@ impl DenseInput<'_> {
 
 /// A stage, ready to run.
 pub(crate) struct GpuDense {
-    device: Arc<GpuDevice>,
     stage: Arc<DenseStage>,
     spec: DenseSpec,
     /// what every product is made by, where that is asked for
@@ -63,6 +62,8 @@ pub(crate) struct GpuDense {
     upload: Upload,
     download: Download,
     runs: Runs,
+    /// goes last
+    device: Arc<GpuDevice>,
 }
 
 /// A plan with what the device needs to run it.

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::adapter::{Adapter, named_features, named_limits};
 use crate::gpu::ahead::Ahead;
 use crate::gpu::buffer::{Counters, DeviceBuffer};
+use crate::gpu::close::Last;
 use crate::gpu::fault::{Health, kind_of};
 #[cfg(test)]
 use crate::gpu::inject::{Fault, Point};
@@ -81,6 +82,8 @@ pub(crate) struct GpuDevice {
     /// what is known of its failures
     pub(crate) health: Arc<Health>,
     pub(super) waiter: Waiter,
+    /// behind everything else that is on the device
+    _last: Last,
 }
 
 struct KernelLayout {
@@ -155,8 +158,10 @@ impl GpuDevice {
         });
         let layouts = KERNELS.iter().map(|kernel| (kernel.id, KernelLayout::new(&device, kernel, &state_layout))).collect();
         let profile = profile(&info, &limits);
+        let waiter = Waiter { device: device.clone(), health: Arc::clone(&health), ahead: Arc::clone(&ahead), timeout: opening.timeout };
         Ok(Self {
-            waiter: Waiter { device: device.clone(), health: Arc::clone(&health), ahead: Arc::clone(&ahead), timeout: opening.timeout },
+            waiter,
+            _last: Last::new(&device, &queue, &health),
             device,
             queue,
             profile,

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::device::DeviceInfo;
@@ -21,6 +22,8 @@ pub(crate) struct Health {
     device: String,
     /// why it is of no use any more, in a line: the first reason, for ever
     lost: OnceLock<String>,
+    /// whether that is because it does not answer
+    hangs: AtomicBool,
     #[cfg(test)]
     pub(crate) inject: super::inject::Inject,
 }
@@ -30,6 +33,7 @@ impl Health {
         Self {
             device: info.to_string(),
             lost: OnceLock::new(),
+            hangs: AtomicBool::new(false),
             #[cfg(test)]
             inject: super::inject::Inject::default(),
         }
@@ -39,6 +43,17 @@ impl Health {
     pub(super) fn lose(&self, why: &str) {
         // the first reason is the one that explains the others
         let _ = self.lost.set(one_line(why).trim_end_matches('.').to_owned());
+    }
+
+    /// The device does not answer, and is of no use any more.
+    pub(super) fn hang(&self, why: &str) {
+        self.hangs.store(true, Ordering::Relaxed);
+        self.lose(why);
+    }
+
+    /// Whether it has not answered once.
+    pub(super) fn hangs(&self) -> bool {
+        self.hangs.load(Ordering::Relaxed)
     }
 
     /// What every call on a lost device is told.

@@ -51,21 +51,35 @@ impl Fault {
 
 /// What is to go wrong, after how many more points where it can.
 #[derive(Default)]
-pub(crate) struct Inject(Mutex<Option<(usize, Fault)>>);
+pub(crate) struct Inject {
+    armed: Mutex<Option<(usize, Fault)>>,
+    closing: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
 
 impl Inject {
     /// Has `fault` happen at a point where it can, after `points` others.
     pub(crate) fn arm(&self, points: usize, fault: Fault) {
-        *lock(&self.0) = Some((points, fault));
+        *lock(&self.armed) = Some((points, fault));
     }
 
     /// Whether what was to happen has happened; if not, it does not any more.
     pub(crate) fn has_happened(&self) -> bool {
-        lock(&self.0).take().is_none()
+        lock(&self.armed).take().is_none()
+    }
+
+    /// Has `closing` be called where the device is closed, before it is.
+    pub(crate) fn on_close(&self, closing: impl FnOnce() + Send + 'static) {
+        *lock(&self.closing) = Some(Box::new(closing));
+    }
+
+    pub(super) fn close(&self) {
+        if let Some(closing) = lock(&self.closing).take() {
+            closing();
+        }
     }
 
     fn pass(&self, point: Point) -> Option<Fault> {
-        let mut armed = lock(&self.0);
+        let mut armed = lock(&self.armed);
         let (points, _) = armed.as_mut().filter(|(_, fault)| fault.can_happen(point))?;
         if *points > 0 {
             *points -= 1;

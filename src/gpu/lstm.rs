@@ -37,7 +37,6 @@ pub(crate) struct GpuOptions {
 
 /// A stack, ready to run.
 pub(crate) struct GpuLstm {
-    pub(super) device: Arc<GpuDevice>,
     pub(super) config: LstmConfig,
     layout: PackedLayout,
     pub(super) options: GpuOptions,
@@ -60,6 +59,8 @@ pub(crate) struct GpuLstm {
     pub(super) relayout: Relayout,
     /// what of these a tensor is from
     pub(super) runs: Runs,
+    /// goes last
+    pub(super) device: Arc<GpuDevice>,
 }
 
 /// The packed weights on the device.

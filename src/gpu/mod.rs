@@ -7,6 +7,7 @@ mod adapter;
 mod ahead;
 mod buffer;
 mod call;
+mod close;
 mod dense;
 mod device;
 mod fault;

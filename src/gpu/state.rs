@@ -14,8 +14,9 @@ use crate::network::{LstmConfig, LstmState};
 
 /// The states of a batch, in blocks of rows that a plan can run at once.
 pub(crate) struct GpuState {
-    device: Arc<GpuDevice>,
     pub(crate) blocks: Vec<StateBlock>,
+    /// goes last
+    device: Arc<GpuDevice>,
 }
 
 /// The states of some rows: one buffer `h [2, L*D, N, R]`, `c [L*D, N, H]`. The two slots of `h` take turns, step by step.

@@ -17,10 +17,11 @@ const F32: u64 = size_of::<f32>() as u64;
 /// views share the elements.
 #[derive(Clone)]
 pub(crate) struct DeviceTensor {
-    device: Arc<GpuDevice>,
     buffer: wgpu::Buffer,
     layout: Strided,
     made: Stamp,
+    /// goes last
+    device: Arc<GpuDevice>,
 }
 
 /// How often a stage ran.

@@ -77,7 +77,7 @@ impl Waiter {
     /// The device does nothing any more. What it was given it may still do at any time, so nothing of it is to be relied on.
     fn hang(&self) -> Error {
         let what = format!("no answer from the device within {} s", self.timeout.as_secs_f64());
-        self.health.lose(&format!("{what}, so that it counts as lost"));
+        self.health.hang(&format!("{what}, so that it counts as lost"));
         Error::new(ErrorKind::Timeout, what)
     }
 

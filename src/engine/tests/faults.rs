@@ -1,6 +1,6 @@
 //! Devices that fail, at every point where the host waits for one or makes something on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array3};
@@ -274,6 +274,35 @@ fn a_device_that_does_not_answer_in_time_counts_as_lost() -> Result<()> {
     assert!(kind == ErrorKind::Timeout && text.contains("no answer from the device within 0.001 s"), "{kind:?}: {text}");
     let (kind, text) = run().expect("the device counts as lost");
     assert!(kind == ErrorKind::DeviceLost && text.contains("counts as lost"), "{kind:?}: {text}");
+    Ok(())
+}
+
+#[test]
+fn a_device_that_hangs_is_closed_in_a_thread_of_its_own() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    for hangs in [true, false] {
+        let mut service = Service::new(&adapter)?;
+        ASKS.into_iter().filter(|(name, _)| SWEPT.contains(name)).try_for_each(|(_, ask)| ask(&mut service).map(drop))?;
+        let (told, heard) = mpsc::channel();
+        let (answers, answer) = mpsc::channel::<()>();
+        service.device().health.inject.on_close(move || {
+            let _ = told.send(std::thread::current().id());
+            if hangs {
+                // as long as a driver does not come back
+                let _ = answer.recv_timeout(6 * SOON);
+            }
+        });
+        if hangs {
+            service.arm(0, Fault::Hang);
+            assert_eq!(service.step().err().map(|error| error.kind()), Some(ErrorKind::Timeout));
+        }
+        let started = Instant::now();
+        drop(service);
+        assert!(started.elapsed() < SOON, "it took {:?} to drop everything", started.elapsed());
+        let thread = heard.recv_timeout(SOON).expect("the device is closed");
+        assert_eq!(thread != std::thread::current().id(), hangs);
+        drop(answers);
+    }
     Ok(())
 }
 
