@@ -22,6 +22,7 @@ use crate::gpu::shader::Shader;
 use crate::gpu::specialise::{Key, Specialisation};
 use crate::gpu::transfer::Download;
 use crate::gpu::trial::{EXTENSIONS, try_extension};
+use crate::gpu::wait_thread::WaitThread;
 use crate::gpu::waiter::Waiter;
 
 /// Large uploads go in pieces, because every write is staged in memory of its own until the next submit.
@@ -82,6 +83,7 @@ pub(crate) struct GpuDevice {
     /// what is known of its failures
     pub(crate) health: Arc<Health>,
     pub(super) waiter: Waiter,
+    pub(super) wait_thread: WaitThread,
     /// behind everything else that is on the device
     _last: Last,
 }
@@ -160,6 +162,7 @@ impl GpuDevice {
         let profile = profile(&info, &limits);
         let waiter = Waiter { device: device.clone(), health: Arc::clone(&health), ahead: Arc::clone(&ahead), timeout: opening.timeout };
         Ok(Self {
+            wait_thread: WaitThread::new(waiter.clone()),
             waiter,
             _last: Last::new(&device, &queue, &health),
             device,

@@ -32,6 +32,7 @@ mod tensor;
 mod timer;
 mod transfer;
 mod trial;
+mod wait_thread;
 mod waiter;
 
 #[cfg(test)]

@@ -5,8 +5,6 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use futures_intrusive::channel::shared::oneshot_channel;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::ahead::{Ahead, Submit};
 use crate::gpu::fault::Health;
@@ -34,20 +32,24 @@ impl Waiter {
     /// Waits on this thread, until the device has done the work, is lost, or has done nothing at all for as long as it may.
     fn wait(&self, index: &wgpu::SubmissionIndex) -> Result<()> {
         let started = Instant::now();
+        while !self.wait_a_slice(index, started)? {}
+        Ok(())
+    }
+
+    /// Waits for [`SLICE`] at most, on behalf of somebody who has waited since `started`; whether the work is done, or will never be.
+    pub(super) fn wait_a_slice(&self, index: &wgpu::SubmissionIndex, started: Instant) -> Result<bool> {
         let slice = self.timeout.min(SLICE);
-        loop {
-            // looked at before the poll: where the whole process was stopped for long, the device gets some time to go on
-            let idle = self.ahead.progressed(started).elapsed();
-            match self.poll(index, slice)? {
-                true => {
-                    self.ahead.progress();
-                    return Ok(());
-                }
-                // a caller is told why
-                false if self.health.loss().is_some() => return Ok(()),
-                false if idle + slice >= self.timeout => return Err(self.hang()),
-                false => {}
+        // looked at before the poll: where the whole process was stopped for long, the device gets some time to go on
+        let idle = self.ahead.progressed(started).elapsed();
+        match self.poll(index, slice)? {
+            true => {
+                self.ahead.progress();
+                Ok(true)
             }
+            // a caller is told why
+            false if self.health.loss().is_some() => Ok(true),
+            false if idle + slice >= self.timeout => Err(self.hang()),
+            false => Ok(false),
         }
     }
 
@@ -80,19 +82,6 @@ impl Waiter {
         self.health.hang(&format!("{what}, so that it counts as lost"));
         Error::new(ErrorKind::Timeout, what)
     }
-
-    /// Waits in a thread of its own.
-    async fn wait_elsewhere(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        let (sender, receiver) = oneshot_channel();
-        let waiter = self.clone();
-        let thread = std::thread::Builder::new().name("cellgate wait".to_owned());
-        let wait = move || {
-            // nobody receives where the caller dropped the future, and that is fine
-            let _ = sender.send(waiter.wait(&index));
-        };
-        thread.spawn(wait).map_err(|error| Error::new(ErrorKind::Io, format!("no thread to wait for the device in: {error}")).with_source(error))?;
-        receiver.receive().await.unwrap_or_else(|| Err(Error::new(ErrorKind::DeviceLost, "the thread that waits for the device ended")))
-    }
 }
 
 impl GpuDevice {
@@ -100,7 +89,7 @@ impl GpuDevice {
     pub(crate) async fn wait(&self, submit: Submit, wait: Wait) -> Result<()> {
         let waited = match wait {
             Wait::Block => self.waiter.wait(&submit.index),
-            Wait::Async => self.waiter.wait_elsewhere(submit.index).await,
+            Wait::Async => self.wait_thread.wait(submit.clone()).await,
         };
         self.ahead.done(submit.number);
         match waited {

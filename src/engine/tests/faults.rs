@@ -1,6 +1,8 @@
 //! Devices that fail, at every point where the host waits for one or makes something on it.
 
+use std::future::Future;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array3};
@@ -303,6 +305,34 @@ fn a_device_that_hangs_is_closed_in_a_thread_of_its_own() -> Result<()> {
         assert_eq!(thread != std::thread::current().id(), hangs);
         drop(answers);
     }
+    Ok(())
+}
+
+#[test]
+fn asynchronous_calls_wait_in_one_thread_that_ends_with_the_device() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let service = Service::new(&adapter)?;
+    let (network, x) = (service.session.network(), x());
+    let inputs = Inputs::new().with("x", x.view());
+    let mut sessions = (0..8).map(|_| service.engine.session(network, options())).collect::<Result<Vec<_>>>()?;
+    let expected = sessions[0].run(&inputs)?;
+    for _ in 0..20 {
+        // all are under way before the first is asked for its result
+        let mut calls: Vec<_> = sessions.iter_mut().map(|session| Box::pin(session.run_async(&inputs))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first: Vec<_> = calls.iter_mut().map(|call| call.as_mut().poll(&mut context)).collect();
+        for (call, first) in calls.iter_mut().zip(first.drain(..)).rev() {
+            let ran = match first {
+                Poll::Ready(ran) => ran?,
+                Poll::Pending => pollster::block_on(call)?,
+            };
+            assert!(ran == expected, "other bits");
+        }
+    }
+    drop(sessions);
+    let health = Arc::downgrade(&service.device().health);
+    drop(service);
+    assert!(health.upgrade().is_none(), "the thread is gone");
     Ok(())
 }
 
