@@ -195,9 +195,9 @@ impl Engine {
         })
     }
 
-    /// Which device this is, and why it was chosen.
+    /// Which device this is, and why it was chosen: the CPU where the GPU beside it was found gone by [`Engine::recover`].
     pub fn describe(&self) -> &Selection {
-        &self.selection
+        self.place.fallen().unwrap_or(&self.selection)
     }
 
     /// What this engine's sessions have made on its GPU so far; `None` for the CPU and the reference. Clones of an engine count together. A device that
@@ -255,7 +255,7 @@ impl Engine {
 
     /// Why it has no GPU, where it was to have one if there is one.
     pub(crate) fn why_no_gpu(&self) -> Option<&str> {
-        self.lacks_a_gpu.then_some(&self.selection.reason[..])
+        (self.lacks_a_gpu || self.place.fallen().is_some()).then(|| &self.describe().reason[..])
     }
 }
 
@@ -266,6 +266,6 @@ fn names_a_gpu(request: &DeviceRequest) -> bool {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Engine").field(&self.selection).finish()
+        f.debug_tuple("Engine").field(self.describe()).finish()
     }
 }

@@ -1,7 +1,8 @@
 //! Going on after a device failed: another one is opened in its place, sessions move there at their next call, and streams say whom that cost.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use crate::device::{DeviceInfo, DeviceKind, Selection};
 use crate::engine::dense::DenseRunner;
 use crate::engine::node::NodeRunner;
 use crate::engine::runner::{NodeState, Runner};
@@ -14,16 +15,36 @@ pub(super) struct Place {
     backend: RwLock<Backend>,
     /// held by who opens another device, so that others wait for that one
     opening: Mutex<()>,
+    /// the CPU in the place of a GPU that is gone
+    fallen: OnceLock<Selection>,
 }
 
 impl Place {
     pub(super) fn new(backend: Backend) -> Arc<Self> {
-        Arc::new(Self { backend: RwLock::new(backend), opening: Mutex::new(()) })
+        Arc::new(Self { backend: RwLock::new(backend), opening: Mutex::new(()), fallen: OnceLock::new() })
     }
 
     pub(super) fn backend(&self) -> Backend {
         // a panic cannot leave it half-written
         self.backend.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The CPU and why it is left alone, where the GPU is gone.
+    pub(super) fn fallen(&self) -> Option<&Selection> {
+        self.fallen.get()
+    }
+}
+
+impl Place {
+    /// What is left where the adapter `gone` is.
+    fn fall(&self, backend: &Backend, gone: &DeviceInfo) -> Result<Backend> {
+        let why = format!("adapter {gone}: expected it where it was, found it gone");
+        if !backend.holds_both() {
+            return Err(Error::new(ErrorKind::NoAdapter, why));
+        }
+        // there is no way back, so it is set once
+        let _ = self.fallen.set(Selection { device: DeviceInfo::cpu(DeviceKind::Cpu), reason: format!("the GPU was lost; {why}") });
+        Ok(Backend::Cpu)
     }
 }
 
@@ -54,6 +75,10 @@ impl Engine {
     /// Sessions move to the new device at their next call and upload their weights there. What was on the old one is gone: a [`State`] is to be written
     /// anew by [`Session::write_state`], and a [`Stream`] says after [`Stream::recover`] which sequences it lost. Nothing is tried again by itself.
     ///
+    /// Where the adapter is not there any more, an engine that holds the CPU beside it ([`DeviceChoice::Auto`](crate::DeviceChoice::Auto)) has the CPU
+    /// alone from then on, which [`Engine::describe`], [`Session::schedules`] and [`Session::explain`] say; results then have the CPU's bits. Another GPU
+    /// is another engine's.
+    ///
     /// ```
     /// # use cellgate::{DeviceChoice, Engine, ErrorKind, Network, Options};
     /// # let network = Network::open("assets/char-lm.safetensors")?;
@@ -76,14 +101,16 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`] where the adapter is gone or does not open; the device's own errors. The engine is as lost as before then, and this may
+    /// [`ErrorKind::NoAdapter`] where the adapter is gone, and no CPU beside it, or does not open; the device's own errors. The engine is as lost as before then, and this may
     /// be tried again.
     pub fn recover(&self) -> Result<bool> {
         let others_wait = self.place.opening.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = self.backend();
         let Some(lost) = backend.gpu().filter(|device| device.still_there().is_err()) else { return Ok(false) };
-        let device = pollster::block_on(open_anew(lost))?;
-        let new = backend.with(device);
+        let new = match pollster::block_on(open_anew(lost))? {
+            Some(device) => backend.with(device),
+            None => self.place.fall(&backend, lost.info())?,
+        };
         let old = std::mem::replace(&mut *self.place.backend.write().unwrap_or_else(PoisonError::into_inner), new);
         // drivers may take their time to close a device: nobody is to wait for that
         drop(others_wait);
@@ -92,14 +119,14 @@ impl Engine {
     }
 }
 
-/// The adapter of `lost`, opened as that was: through an instance of its own, as the old one may have gone with the device.
-async fn open_anew(lost: &GpuDevice) -> Result<GpuDevice> {
+/// The adapter of `lost`, opened as that was: through an instance of its own, as the old one may have gone with the device. `None` where it is gone.
+async fn open_anew(lost: &GpuDevice) -> Result<Option<GpuDevice>> {
     let old = lost.info();
     let adapters = gpu::adapters(old.backend).await;
-    let is_same = |info: &crate::DeviceInfo| (&info.name, &info.pci, &info.pci_id) == (&old.name, &old.pci, &old.pci_id) && info.unusable.is_none();
+    let is_same = |info: &DeviceInfo| (&info.name, &info.pci, &info.pci_id) == (&old.name, &old.pci, &old.pci_id) && info.unusable.is_none();
     match adapters.iter().find(|adapter| is_same(&adapter.info)) {
-        Some(adapter) => GpuDevice::open(adapter, lost.opening()).await,
-        None => Err(Error::new(ErrorKind::NoAdapter, format!("adapter {old}: expected it where it was, found it gone"))),
+        Some(adapter) => GpuDevice::open(adapter, lost.opening()).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -111,7 +138,8 @@ impl Session {
             return Ok(());
         }
         for (node, runner) in self.network.nodes.iter().zip(&mut self.nodes) {
-            runner.renew(&backend, &self.options).await.map_err(|error| error.within(&node.name))?;
+            let why = self.engine.why_no_gpu();
+            runner.renew(&backend, &self.options, why).await.map_err(|error| error.within(&node.name))?;
         }
         for (node, runner) in self.network.dense.iter().zip(&mut self.dense) {
             runner.renew(&backend, &self.options).await.map_err(|error| error.within(&node.name))?;
@@ -131,13 +159,16 @@ impl Session {
 }
 
 impl NodeRunner {
-    /// Moves to the GPU of `backend`. What was chosen for calls stays.
-    async fn renew(&mut self, backend: &Backend, options: &Options) -> Result<()> {
+    /// Moves to the GPU of `backend`, or to the CPU where that is left. What was chosen for calls stays.
+    async fn renew(&mut self, backend: &Backend, options: &Options, why: Option<&str>) -> Result<()> {
         self.forget_scratch();
-        match &mut self.runner {
-            Some(runner) => runner.renew(backend, options).await,
-            None => Ok(()),
+        let Some(runner) = &mut self.runner else { return Ok(()) };
+        let was_short = runner.unable().is_some();
+        runner.renew(backend, options, why).await?;
+        if was_short || runner.unable().is_some() {
+            self.forget_choices();
         }
+        Ok(())
     }
 }
 
@@ -152,9 +183,9 @@ impl NodeState {
 }
 
 impl DenseRunner {
-    /// Moves to the GPU of `backend`.
+    /// Moves to the GPU of `backend`, or to the CPU where that is left.
     async fn renew(&mut self, backend: &Backend, options: &Options) -> Result<()> {
-        if backend.gpu().is_some() {
+        if !matches!(backend, Backend::Reference) {
             *self = Self::new(backend, self.shared_stage(), options).await?;
         }
         Ok(())
@@ -181,10 +212,16 @@ impl Stream<'_> {
 }
 
 impl Runner {
-    /// Moves to the GPU of `backend`, with the weights where they were on the old one. What that GPU could not have, its like cannot either.
-    async fn renew(&mut self, backend: &Backend, options: &Options) -> Result<()> {
-        let (Some(device), Some(old)) = (backend.gpu(), self.gpu()) else { return Ok(()) };
-        let has_weights = old.has_weights();
-        self.replace_gpu(device, options, has_weights).await
+    /// Moves to the GPU of `backend`, with the weights where they were on the old one, or to the CPU where that is left, and `why`. What that GPU could
+    /// not have, its like cannot either.
+    async fn renew(&mut self, backend: &Backend, options: &Options, why: Option<&str>) -> Result<()> {
+        match (backend.gpu(), self.gpu()) {
+            (Some(device), Some(old)) => {
+                let has_weights = old.has_weights();
+                self.replace_gpu(device, options, has_weights).await
+            }
+            (None, Some(_)) => self.lose_gpu(why.unwrap_or("it is gone")),
+            (_, None) => Ok(()),
+        }
     }
 }

@@ -242,13 +242,14 @@ impl Runner {
         Ok(())
     }
 
-    /// Has the states be on this stack's GPU, zeros that are built to what they were, where they are on another.
+    /// Has the states be on this stack's GPU, zeros that are built to what they were, where they are on another; on the CPU where that is left.
     pub(crate) async fn renew_state(&self, state: &mut NodeState) -> Result<()> {
-        if let (Some(gpu), NodeState::Gpu(old)) = (&self.gpu, &mut *state)
-            && !old.is_on(gpu.device())
-        {
-            *state = NodeState::Gpu(gpu.new_state(old.batch(), 1, |rows| old.choice(rows)).await?);
-        }
+        let NodeState::Gpu(old) = &*state else { return Ok(()) };
+        *state = match &self.gpu {
+            Some(gpu) if old.is_on(gpu.device()) => return Ok(()),
+            Some(gpu) => NodeState::Gpu(gpu.new_state(old.batch(), 1, |rows| old.choice(rows)).await?),
+            None => NodeState::Cpu(LstmState::try_zeros(self.config(), old.batch())?),
+        };
         Ok(())
     }
 
@@ -260,6 +261,18 @@ impl Runner {
         }
         (self.gpu, self.short) = (Some(Box::new(gpu)), None);
         Ok(())
+    }
+
+    /// The CPU alone has the stack from now on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoAdapter`] where the options leave it to a GPU.
+    pub(super) fn lose_gpu(&mut self, why: &str) -> Result<()> {
+        if self.host.is_none() {
+            return Err(Error::new(ErrorKind::NoAdapter, format!("the options name what a GPU is to run: expected one, found none: {why}")));
+        }
+        (self.gpu, self.short, self.unable) = (None, None, Some(why.to_owned()));
+        self.prepare_cpu()
     }
 
     /// The states as they are now.

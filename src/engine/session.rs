@@ -50,7 +50,7 @@ use crate::tensor::{Inputs, Outputs};
 /// ```
 pub struct Session {
     id: u64,
-    engine: Engine,
+    pub(super) engine: Engine,
     /// what this session is on: the engine may have another device by now
     pub(super) backend: Backend,
     pub(super) options: Options,

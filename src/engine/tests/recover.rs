@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ndarray::{Array2, Array3};
 
+use crate::device::DeviceKind;
 use crate::engine::recover::Place;
 use crate::engine::tests::faults::{Service, options, x};
-use crate::engine::tests::{OPENING, an_adapter, lost_error, network};
+use crate::engine::tests::{OPENING, an_adapter, lost_error, network, with_a_fast_gpu};
 use crate::engine::{Backend, Selection};
 use crate::gpu::GpuDevice;
 use crate::gpu::inject::Fault;
-use crate::{Engine, ErrorKind, Inputs, Network, Result};
+use crate::{Engine, ErrorKind, Inputs, Network, Options, Result};
 
 /// Faults that end a device.
 const ENDS: [Fault; 5] = [Fault::Destroyed, Fault::DestroyedAndPolled, Fault::Told, Fault::Hang, Fault::Panic];
@@ -91,6 +92,57 @@ fn only_one_of_many_opens_the_device_anew() -> Result<()> {
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<Result<Vec<bool>>>()
     })?;
     assert_eq!(recovered.iter().filter(|opened| **opened).count(), 1);
+    Ok(())
+}
+
+#[test]
+fn an_engine_of_both_sides_goes_on_with_the_cpu_where_its_adapter_is_gone() -> Result<()> {
+    let Some(mut adapter) = an_adapter() else { return Ok(()) };
+    adapter.info.name = "a card that is pulled out".to_owned();
+    let open = || {
+        let device = Arc::new(pollster::block_on(GpuDevice::open_with(&adapter, OPENING, &[]))?);
+        let selection = Selection { device: device.info().clone(), reason: "for a test".to_owned() };
+        let backend = Backend::Gpu(Arc::clone(&device));
+        Ok::<_, crate::Error>((Engine { selection: Arc::new(selection), place: Place::new(backend), lacks_a_gpu: false }, device))
+    };
+    let (network, x) = (network(4, 5)?, x());
+    let (inputs, chunk) = (Inputs::new().with("x", x.view()), Array2::from_elem((2, 4), 0.5));
+    let mut on_cpu = Engine::new(crate::DeviceChoice::Cpu)?.session(&network, options())?;
+    let expected = on_cpu.run(&inputs)?;
+
+    let (engine, device) = with_a_fast_gpu(&adapter)?;
+    // the options leave this one to the GPU
+    let named = Options { schedule: Some(crate::ScheduleName::PerStep), ..options() };
+    let mut on_gpu = engine.session(&network, named)?;
+    let mut state = on_gpu.state(2)?;
+    let mut session = engine.session(&network, options())?;
+    let mut stream = engine.session(&network, options())?.into_stream(2)?;
+    let slot = stream.join()?;
+    on_gpu.run_with_state(&inputs, &mut state)?;
+    device.device.destroy();
+    assert!(engine.recover()?, "it has recovered to the CPU");
+    assert!(!engine.clone().recover()?, "there is no GPU to recover");
+    let said = engine.describe();
+    assert!(said.device.kind == DeviceKind::Cpu && said.reason.contains("the GPU was lost; adapter a card that is pulled out"), "{said}");
+    assert_eq!(session.run(&inputs)?, expected);
+    let used = session.schedules().last().expect("it ran");
+    assert!(used.device == DeviceKind::Cpu && used.why.contains("a card that is pulled out"), "{}", used.why);
+    assert!(session.explain(2, 3)?.lstms[0].sides.as_ref().is_some_and(|sides| sides.why.contains("pulled out")));
+    let refused = on_gpu.run(&inputs).err().map(|error| (error.kind(), error.to_string())).expect("there is no GPU");
+    assert!(refused.0 == ErrorKind::NoAdapter && refused.1.contains("the options name what a GPU is to run"), "{}", refused.1);
+    assert_eq!(engine.session(&network, options())?.run(&inputs)?, expected, "a new session");
+    // a stream that was on the GPU
+    assert_eq!(stream.recover()?, [slot]);
+    stream.leave(slot)?;
+    let slot = stream.join()?;
+    let mut cpu_stream = on_cpu.stream(2)?;
+    let cpu_slot = cpu_stream.join()?;
+    assert_eq!(stream.step(&[(slot, chunk.view())])?, cpu_stream.step(&[(cpu_slot, chunk.view())])?);
+
+    let (engine, device) = open()?;
+    device.device.destroy();
+    let error = engine.recover().expect_err("a GPU is what was asked for");
+    assert!(error.kind() == ErrorKind::NoAdapter && error.to_string().contains("expected it where it was, found it gone"), "{error}");
     Ok(())
 }
 
