@@ -44,6 +44,9 @@ pub enum ChainInput<'a> {
 /// Stages on a device, what one makes given to the next: on a GPU without leaving it.
 pub struct Chain {
     engine: Engine,
+    /// what this chain is on: the engine may have another device by now
+    backend: Backend,
+    options: Options,
     stages: Vec<Prepared>,
     choices: Choices,
 }
@@ -79,9 +82,7 @@ impl Chain {
     /// # Errors
     /// As [`Engine::session`].
     pub fn new(engine: &Engine, stages: &[ChainStage], options: &Options) -> Result<Self> {
-        // what is measured here is one side
-        let backend = engine.backend();
-        let backend = backend.gpu().map_or_else(|| backend.clone(), |device| Backend::Gpu(Arc::clone(device)));
+        let backend = one_side(engine);
         let prepare = |stage: &ChainStage| {
             Ok(match stage {
                 ChainStage::Dense(stage) => Prepared::Dense(pollster::block_on(DenseRunner::new(&backend, Arc::new(stage.clone()), options))?),
@@ -96,7 +97,27 @@ impl Chain {
             })
         };
         let stages = stages.iter().map(prepare).collect::<Result<_>>()?;
-        Ok(Self { engine: engine.clone(), stages, choices: Choices::new(engine, options) })
+        Ok(Self { engine: engine.clone(), backend, options: options.clone(), stages, choices: Choices::new(engine, options) })
+    }
+
+    /// Moves to the device that the engine has now, if that is another one than before. What is on the old one is gone.
+    async fn renew(&mut self) -> Result<()> {
+        let backend = one_side(&self.engine);
+        if backend.is(&self.backend) {
+            return Ok(());
+        }
+        for stage in &mut self.stages {
+            match stage {
+                Prepared::Dense(runner) => runner.renew(&backend, &self.options).await?,
+                Prepared::Lstm { runner, state, .. } => {
+                    runner.renew(&backend, &self.options, self.engine.why_no_gpu()).await?;
+                    *state = None;
+                }
+                Prepared::Permute(_) | Prepared::Slice(..) | Prepared::Reverse(_) => {}
+            }
+        }
+        self.backend = backend;
+        Ok(())
     }
 
     /// How often something was brought from the device to the host so far; `None` where there is none.
@@ -156,7 +177,8 @@ impl Chain {
     }
 
     async fn made<'a>(&mut self, x: ChainInput<'a>, lens: Option<&[u32]>, directly: bool) -> Result<Made<'a>> {
-        let on_device = self.engine.backend().gpu().is_some();
+        self.renew().await?;
+        let on_device = self.backend.gpu().is_some();
         let mut made = match x {
             ChainInput::Ids(ids) => Made::Ids(ids),
             ChainInput::Values(values) => Made::Host(values.to_owned()),
@@ -194,6 +216,12 @@ impl Started {
     pub fn read(self) -> Result<ArrayD<f32>> {
         pollster::block_on(self.0.read())
     }
+}
+
+/// What is measured here is one side.
+fn one_side(engine: &Engine) -> Backend {
+    let backend = engine.backend();
+    backend.gpu().map_or_else(|| backend.clone(), |device| Backend::Gpu(Arc::clone(device)))
 }
 
 fn no_stage() -> Error {

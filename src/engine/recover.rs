@@ -8,7 +8,7 @@ use crate::engine::node::NodeRunner;
 use crate::engine::runner::{NodeState, Runner};
 use crate::engine::{Backend, Engine, Options, Session, Slot, State, Stream};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{self, GpuDevice};
+use crate::gpu::{self, GpuDense, GpuDevice};
 
 /// What an engine and its clones run on now.
 pub(super) struct Place {
@@ -184,9 +184,13 @@ impl NodeState {
 
 impl DenseRunner {
     /// Moves to the GPU of `backend`, or to the CPU where that is left.
-    async fn renew(&mut self, backend: &Backend, options: &Options) -> Result<()> {
+    pub(super) async fn renew(&mut self, backend: &Backend, options: &Options) -> Result<()> {
         if !matches!(backend, Backend::Reference) {
+            let product = self.gpu().and_then(GpuDense::asked_product);
             *self = Self::new(backend, self.shared_stage(), options).await?;
+            if let Some(gpu) = self.gpu_mut() {
+                gpu.set_product(product);
+            }
         }
         Ok(())
     }
@@ -214,7 +218,7 @@ impl Stream<'_> {
 impl Runner {
     /// Moves to the GPU of `backend`, with the weights where they were on the old one, or to the CPU where that is left, and `why`. What that GPU could
     /// not have, its like cannot either.
-    async fn renew(&mut self, backend: &Backend, options: &Options, why: Option<&str>) -> Result<()> {
+    pub(super) async fn renew(&mut self, backend: &Backend, options: &Options, why: Option<&str>) -> Result<()> {
         match (backend.gpu(), self.gpu()) {
             (Some(device), Some(old)) => {
                 let has_weights = old.has_weights();

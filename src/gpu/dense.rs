@@ -146,6 +146,11 @@ impl GpuDense {
         self.product = product;
     }
 
+    /// What every product is made by, where that was asked for.
+    pub(crate) fn asked_product(&self) -> Option<ProductForm> {
+        self.product
+    }
+
     fn product(&self, rows: usize) -> Result<Option<ProductForm>> {
         if self.product.is_some() { Ok(self.product) } else { Ok(self.products(rows)?.first().copied()) }
     }

@@ -11,7 +11,7 @@ use crate::engine::tests::{OPENING, an_adapter, lost_error, network, with_a_fast
 use crate::engine::{Backend, Selection};
 use crate::gpu::GpuDevice;
 use crate::gpu::inject::Fault;
-use crate::{Engine, ErrorKind, Inputs, Network, Options, Result};
+use crate::{Chain, ChainInput, ChainStage, DenseStage, Engine, ErrorKind, Inputs, Linear, Network, Options, Result, RowFunction};
 
 /// Faults that end a device.
 const ENDS: [Fault; 5] = [Fault::Destroyed, Fault::DestroyedAndPolled, Fault::Told, Fault::Hang, Fault::Panic];
@@ -92,6 +92,27 @@ fn only_one_of_many_opens_the_device_anew() -> Result<()> {
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<Result<Vec<bool>>>()
     })?;
     assert_eq!(recovered.iter().filter(|opened| **opened).count(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_chain_moves_as_well() -> Result<()> {
+    let Some(adapter) = an_adapter() else { return Ok(()) };
+    let service = Service::new(&adapter)?;
+    let stack = service.session.network().lstms().filter_map(|(_, lstm)| lstm).next().cloned().expect("it has one");
+    let linear = Linear::new(Array2::from_elem((64, 5), 0.25), None)?;
+    let stages = [ChainStage::Lstm(Arc::new(stack)), ChainStage::Dense(DenseStage::Linear(linear, RowFunction::Softmax))];
+    let mut chain = Chain::new(&service.engine, &stages, &options())?;
+    // not the one that a new chain would choose
+    let products = chain.products(1, 6)?;
+    chain.set_product(1, *products.last().expect("there is one"));
+    let x = x().into_dyn();
+    let mut run = || chain.run(ChainInput::Values(x.view()), None, false);
+    let expected = run()?;
+    service.device().device.destroy();
+    assert_eq!(run().err().map(|error| error.kind()), Some(ErrorKind::DeviceLost));
+    assert!(service.engine.recover()?);
+    assert_eq!(run()?, expected);
     Ok(())
 }
 
