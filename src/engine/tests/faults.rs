@@ -13,7 +13,7 @@ use crate::gpu::{Adapter, GpuDevice, Opening};
 use crate::{Chain, DeviceRequest, Engine, Error, ErrorKind, Inputs, Options, Outputs, Result, Session, Slot, State, Stream, Tuning};
 
 /// Nothing that fails takes longer to say so.
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// What a service has on a device.
 pub(super) struct Service {

@@ -1,6 +1,7 @@
 //! What the host's backends cannot provoke by themselves, and what no adapter at hand does.
 
 mod faults;
+mod load;
 mod memory;
 mod panels;
 mod recover;
