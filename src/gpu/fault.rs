@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::device::DeviceInfo;
 use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::GpuDevice;
+use crate::gpu::waiter::is_race;
 
 /// How long a device that shows an error may take to finish its work: a destroyed one says so only then.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -93,8 +94,12 @@ impl GpuDevice {
 
     /// Polls once, unless the device is known to be lost.
     fn look(&self, how: wgpu::PollType) {
-        if self.health.loss().is_none() && catch_unwind(AssertUnwindSafe(|| self.device.poll(how))).is_err() {
-            self.health.lose("the device was lost, as a poll found");
+        if self.health.loss().is_some() {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.device.poll(how))) {
+            Err(panic) if !is_race(&*panic) => self.health.lose("the device was lost, as a poll found"),
+            _ => {}
         }
     }
 }

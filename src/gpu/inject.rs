@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Hang,
     /// asking it panics, as wgpu does on a lost device of some backends
     Panic,
+    /// asking it panics, as wgpu does where two threads ask, though it is well
+    Race,
     /// a buffer is not mapped
     Unmapped,
 }
@@ -37,13 +39,14 @@ pub(super) enum Point {
 
 impl Fault {
     /// Every fault.
-    pub(crate) const ALL: [Self; 7] = [Self::Destroyed, Self::DestroyedAndPolled, Self::Told, Self::Memory, Self::Hang, Self::Panic, Self::Unmapped];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Destroyed, Self::DestroyedAndPolled, Self::Told, Self::Memory, Self::Hang, Self::Panic, Self::Race, Self::Unmapped];
 
     fn can_happen(self, point: Point) -> bool {
         match self {
             Self::Destroyed | Self::DestroyedAndPolled | Self::Told => true,
             Self::Memory => point == Point::Make,
-            Self::Hang | Self::Panic => point == Point::Wait,
+            Self::Hang | Self::Panic | Self::Race => point == Point::Wait,
             Self::Unmapped => point == Point::Map,
         }
     }
