@@ -6,7 +6,6 @@ use std::panic::panic_any;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 static FATAL: AtomicBool = AtomicBool::new(false);
 
@@ -15,11 +14,11 @@ pub struct Counting;
 
 /// What a panic carries where there was no memory in a phase in which that is no finding.
 #[derive(Debug)]
-pub struct OutOfMemory;
+pub(crate) struct OutOfMemory;
 
 /// What happens where more is asked for than the limit allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// it is a finding: the process ends, and says where
     Read,
     /// whoever asks gets none, or panics: a model may be of any size
@@ -32,7 +31,6 @@ fn taken(bytes: usize) -> bool {
         LIVE.fetch_sub(bytes, Relaxed);
         return false;
     }
-    PEAK.fetch_max(live, Relaxed);
     true
 }
 
@@ -89,13 +87,11 @@ pub fn start() {
     });
 }
 
-/// Does `work` with at most `room` more bytes; its result, and how many it took.
-pub fn guarded<T>(phase: Phase, room: usize, work: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
+/// Does `work` with at most `room` more bytes.
+pub(crate) fn guarded<T>(phase: Phase, room: usize, work: impl FnOnce() -> T) -> T {
     FATAL.store(phase == Phase::Read, Relaxed);
-    LIMIT.store(before.saturating_add(room), Relaxed);
+    LIMIT.store(LIVE.load(Relaxed).saturating_add(room), Relaxed);
     let made = work();
     LIMIT.store(usize::MAX, Relaxed);
-    (made, PEAK.load(Relaxed).saturating_sub(before))
+    made
 }

@@ -1,5 +1,35 @@
 //! Random numbers from a seed, so that libFuzzer's runs can be repeated.
 
+/// Sizes and indices that programs get wrong.
+const NUMBERS: [i64; 26] = [
+    0,
+    1,
+    -1,
+    2,
+    -2,
+    3,
+    4,
+    5,
+    7,
+    8,
+    16,
+    64,
+    255,
+    1000,
+    65536,
+    1 << 20,
+    1 << 29,
+    i32::MAX as i64,
+    i32::MIN as i64,
+    1 << 32,
+    1 << 40,
+    1 << 62,
+    i64::MAX,
+    i64::MIN,
+    i64::MAX - 1,
+    13,
+];
+
 /// `SplitMix64`.
 pub(crate) struct Rng(u64);
 
@@ -22,5 +52,10 @@ impl Rng {
 
     pub(crate) fn pick<'a, T>(&mut self, among: &'a [T]) -> Option<&'a T> {
         if among.is_empty() { None } else { Some(&among[self.below(among.len())]) }
+    }
+
+    /// A small number, or one that programs get wrong.
+    pub(crate) fn number(&mut self) -> i64 {
+        if self.below(3) == 0 { self.below(20) as i64 - 4 } else { NUMBERS[self.below(NUMBERS.len())] }
     }
 }

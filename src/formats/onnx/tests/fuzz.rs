@@ -78,7 +78,7 @@ proptest! {
         seed in any::<proptest::sample::Index>(),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..9),
     ) {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/onnx");
         let mut seeds: Vec<_> = std::fs::read_dir(folder).expect("the seeds").map(|entry| entry.expect("an entry").path()).collect();
         seeds.sort();
         let mut bytes = std::fs::read(&seeds[seed.index(seeds.len())]).expect("a seed");

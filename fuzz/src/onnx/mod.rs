@@ -1,37 +1,9 @@
-//! Mutations of a model as a model: most of what they make is still read as one.
+//! Mutations of an ONNX model as a model: most of what they make is still read as one.
 
-use crate::message::{Kind, Message, Value};
+mod message;
+
+use self::message::{Kind, Message, Value};
 use crate::rng::Rng;
-
-/// Sizes and indices that programs get wrong.
-const NUMBERS: [i64; 26] = [
-    0,
-    1,
-    -1,
-    2,
-    -2,
-    3,
-    4,
-    5,
-    7,
-    8,
-    16,
-    64,
-    255,
-    1000,
-    65536,
-    1 << 20,
-    1 << 29,
-    i32::MAX as i64,
-    i32::MIN as i64,
-    1 << 32,
-    1 << 40,
-    1 << 62,
-    i64::MAX,
-    i64::MIN,
-    i64::MAX - 1,
-    13,
-];
 
 /// Operators with how many inputs they like to have.
 const OPERATORS: &[(&str, usize)] = &[
@@ -178,11 +150,6 @@ pub fn mutate(bytes: &[u8], max_size: usize, seed: u32) -> Option<Vec<u8>> {
     Some(made).filter(|made| !made.is_empty() && made.len() <= max_size)
 }
 
-fn number(rng: &mut Rng) -> u64 {
-    let number = if rng.below(3) == 0 { rng.below(20) as i64 - 4 } else { NUMBERS[rng.below(NUMBERS.len())] };
-    number.cast_unsigned()
-}
-
 /// A message of `model`, with an equal chance for each; of `kind` where one is asked for.
 fn any<'m>(model: &'m mut Message, kind: Option<Kind>, rng: &mut Rng) -> Option<&'m mut Message> {
     let (mut places, mut count) = (Vec::new(), 0);
@@ -225,7 +192,7 @@ fn change(model: &mut Message, rng: &mut Rng) {
         _ => {
             let (field, value) = &mut message.fields[place];
             match value {
-                Value::Varint(value) => *value = if rng.below(4) == 0 { value.wrapping_add(1) } else { number(rng) },
+                Value::Varint(value) => *value = if rng.below(4) == 0 { value.wrapping_add(1) } else { rng.number().cast_unsigned() },
                 Value::Fixed32(value) => *value = [f32::NAN, f32::INFINITY, 0.0, -1.0, 1e30, 1e-40][rng.below(6)].to_le_bytes(),
                 Value::Fixed64(value) => *value = rng.next().to_le_bytes(),
                 Value::Bytes(value) if kind.is_name(*field) => *value = rng.pick(&names).cloned().unwrap_or_default(),
@@ -240,7 +207,7 @@ fn change(model: &mut Message, rng: &mut Rng) {
 /// Elements and texts: a few bytes become others.
 fn scramble(value: &mut Vec<u8>, rng: &mut Rng) {
     if value.is_empty() || rng.below(8) == 0 {
-        value.extend(number(rng).to_le_bytes());
+        value.extend(rng.number().to_le_bytes());
         return;
     }
     let place = rng.below(value.len());
@@ -251,7 +218,7 @@ fn scramble(value: &mut Vec<u8>, rng: &mut Rng) {
         _ => {
             let place = place / 8 * 8;
             if let Some(element) = value.get_mut(place..place + 8) {
-                element.copy_from_slice(&number(rng).to_le_bytes());
+                element.copy_from_slice(&rng.number().to_le_bytes());
             }
         }
     }
@@ -341,10 +308,10 @@ fn constant(name: &[u8], rng: &mut Rng) -> Message {
         tensor = tensor.with(1, Value::Varint(len as u64));
     }
     if rng.below(4) == 0 {
-        let values = (0..len).flat_map(|_| (number(rng) as f32).to_le_bytes()).collect();
+        let values = (0..len).flat_map(|_| (rng.number() as f32).to_le_bytes()).collect();
         return tensor.with(2, Value::Varint(1)).with(9, Value::Bytes(values));
     }
-    let values = (0..len).flat_map(|_| number(rng).to_le_bytes()).collect();
+    let values = (0..len).flat_map(|_| rng.number().to_le_bytes()).collect();
     tensor.with(2, Value::Varint(7)).with(9, Value::Bytes(values))
 }
 
@@ -354,9 +321,9 @@ fn attribute(rng: &mut Rng) -> Message {
     let count = if field == 8 { rng.below(5) } else { 1 };
     for _ in 0..count {
         attribute = match field {
-            2 => attribute.with(2, Value::Fixed32((number(rng) as f32).to_le_bytes())),
+            2 => attribute.with(2, Value::Fixed32((rng.number() as f32).to_le_bytes())),
             4 => attribute.with_text(4, ["SAME_UPPER", "VALID", "linear", "reverse", "bidirectional", "reflect"][rng.below(6)].as_bytes()),
-            _ => attribute.with(field, Value::Varint(number(rng))),
+            _ => attribute.with(field, Value::Varint(rng.number().cast_unsigned())),
         };
     }
     attribute
