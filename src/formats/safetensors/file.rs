@@ -58,6 +58,12 @@ impl<'a> File<'a> {
         self.tensors.keys().filter_map(|name| Key::parse(name)).map(|key| key.prefix).collect()
     }
 
+    /// The names of the tensors of the LSTM `prefix`. A file may have many: each looks at its own tensors only.
+    pub(super) fn keys_of(&self, prefix: &str) -> impl Iterator<Item = Key<'_>> {
+        let from_there = self.tensors.range(prefix.to_owned()..).map(|(name, _)| name);
+        from_there.take_while(move |name| name.starts_with(prefix)).filter_map(|name| Key::parse(name)).filter(move |key| key.prefix == prefix)
+    }
+
     /// Drops all tensors but those of the LSTM `prefix`, or, where it names none, those whose names start so; a note on what is dropped.
     pub(super) fn keep(&mut self, prefix: &str) -> Result<Option<String>> {
         let prefixes = self.prefixes();
@@ -123,8 +129,7 @@ impl<'a> File<'a> {
     /// No work or memory goes into what the configuration claims beyond the tensors that are there.
     fn check_names(&self, prefix: &str, config: &LstmConfig) -> Result<()> {
         let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_in(config)).collect();
-        let own = || self.tensors.keys().filter_map(|name| Key::parse(name)).filter(|key| key.prefix == prefix);
-        let num_found = own().filter(|key| key.is_in(config)).count();
+        let num_found = self.keys_of(prefix).filter(|key| key.is_in(config)).count();
         let num_missing = kinds.len() * config.num_cells() - num_found;
         if num_missing > 0 {
             let dirs = config.num_directions();
@@ -137,7 +142,7 @@ impl<'a> File<'a> {
             let rest = and_more(num_missing - listed.len());
             return Err(Error::shape(format!("tensors: expected {}{rest}, found none such", listed.join(", "))));
         }
-        let superfluous: Vec<String> = own().filter(|key| !key.is_in(config)).map(|key| key.name()).collect();
+        let superfluous: Vec<String> = self.keys_of(prefix).filter(|key| !key.is_in(config)).map(|key| key.name()).collect();
         if superfluous.is_empty() {
             return Ok(());
         }

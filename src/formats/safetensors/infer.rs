@@ -21,8 +21,7 @@ pub(super) fn infer(file: &File<'_>, prefix: &str) -> Result<LstmConfig> {
 fn sizes(file: &File<'_>, prefix: &str) -> Result<LstmConfig> {
     let [gates, input_size] = matrix(file, prefix, Kind::WeightIh, "[4*hidden_size, input_size]")?;
     let [hh_gates, out_size] = matrix(file, prefix, Kind::WeightHh, "[4*hidden_size, out_size]")?;
-    let keys = || file.tensors.keys().filter_map(|name| Key::parse(name)).filter(|key| key.prefix == prefix);
-    let has = |kinds: &[Kind]| keys().any(|key| kinds.contains(&key.kind));
+    let has = |kinds: &[Kind]| file.keys_of(prefix).any(|key| kinds.contains(&key.kind));
     let mut config = LstmConfig::new(input_size, gates / GATES);
     if has(&[Kind::WeightHr]) {
         let [proj, hidden] = matrix(file, prefix, Kind::WeightHr, "[proj_size, hidden_size]")?;
@@ -42,8 +41,8 @@ fn sizes(file: &File<'_>, prefix: &str) -> Result<LstmConfig> {
         };
         return Err(Error::shape(format!("expected [4*hidden_size, input_size] and [4*hidden_size, out_size], found {shapes}{hint}")));
     }
-    config.num_layers = keys().map(|key| key.layer.saturating_add(1)).max().unwrap_or(1);
-    config.direction = if keys().any(|key| key.reverse) { Direction::Bidirectional } else { Direction::Forward };
+    config.num_layers = file.keys_of(prefix).map(|key| key.layer.saturating_add(1)).max().unwrap_or(1);
+    config.direction = if file.keys_of(prefix).any(|key| key.reverse) { Direction::Bidirectional } else { Direction::Forward };
     config.bias = has(&[Kind::BiasIh, Kind::BiasHh]);
     config.peepholes = has(&[Kind::Peephole]);
     config.layer_norm = has(&[Kind::GammaIh, Kind::GammaHh, Kind::GammaC, Kind::BetaC]).then_some(LAYER_NORM_EPSILON);

@@ -135,11 +135,11 @@ impl<'n> Walk<'n> {
         });
         let Some(mut x) = reads else { return self.refuse(no_stage()) };
         // what it is made of, first inputs all the way
+        let made_by = |node: &'n OpNode| node.outputs.iter().map(move |made| (made, node));
+        let made_by = steps.iter().filter_map(|step| if let Step::Op(node) = step { Some(made_by(node)) } else { None });
+        let made_by: BTreeMap<&String, &OpNode> = made_by.flatten().collect();
         let mut seen = BTreeSet::new();
-        while let Some(node) = steps.iter().find_map(|step| match step {
-            Step::Op(node) if node.outputs.contains(x) => Some(node),
-            _ => None,
-        }) {
+        while let Some(node) = made_by.get(x) {
             let Some(first) = node.inputs.first().filter(|_| seen.insert(x)) else { break };
             x = first;
         }
@@ -320,6 +320,7 @@ impl<'n> Walk<'n> {
         }
         let network = self.network;
         let canonical = self.places(Some(self.features));
+        let nodes: BTreeSet<&str> = network.nodes.iter().map(|node| node.name.as_str()).collect();
         for (port, made) in network.outputs.iter().zip(&network.program.outputs) {
             let name = &port.name;
             match self.known.get(made.as_str()) {
@@ -335,7 +336,8 @@ impl<'n> Walk<'n> {
                     return self.refuse(format!("output `{name}` is a part of what the last stage makes"));
                 }
                 Some(Known::Stage(..)) => return self.refuse(format!("output `{name}` is not what the last stage makes")),
-                Some(Known::State) if self.network.nodes.iter().any(|node| ["h_n", "c_n"].iter().any(|own| is_called(name, own, &node.name))) => {}
+                Some(Known::State) if ["h_n", "c_n"].iter().any(|own| name == own || of_node(name, own).is_some_and(|node| nodes.contains(node))) => {
+                }
                 Some(Known::State) => self.notes.push(format!("output `{name}` is made of the final states, which are `h_n` and `c_n` in the file")),
                 _ => return self.refuse(format!("output `{name}` is made by no stage")),
             }
@@ -346,7 +348,12 @@ impl<'n> Walk<'n> {
 
 /// Whether a state of the LSTM `node` has the name that [`Network::from_stages`] gives it.
 fn is_called(name: &str, own: &str, node: &str) -> bool {
-    name == own || name.strip_suffix(own).and_then(|rest| rest.strip_suffix('.')) == Some(node)
+    name == own || of_node(name, own) == Some(node)
+}
+
+/// The LSTM whose state `own` has this name, where there are several.
+fn of_node<'s>(name: &'s str, own: &str) -> Option<&'s str> {
+    name.strip_suffix(own)?.strip_suffix('.')
 }
 
 fn no_stage() -> String {

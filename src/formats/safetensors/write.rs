@@ -188,7 +188,11 @@ impl SavedStage {
 
 /// Names of modules, each once.
 #[derive(Default)]
-struct Names(BTreeSet<String>);
+struct Names {
+    given: BTreeSet<String>,
+    /// the last number that came behind a path
+    numbers: BTreeMap<String, usize>,
+}
 
 impl Names {
     /// A new name: `node`, or what comes next to it, as the path of a module: words with dots between them.
@@ -198,10 +202,14 @@ impl Names {
         let parts = words.split('.').map(|part| part.split_whitespace().collect::<Vec<_>>().join("_")).filter(|part| !part.is_empty());
         let path = parts.collect::<Vec<_>>().join(".");
         let path = if path.is_empty() { otherwise.to_owned() } else { path };
-        let name = (1..).map(|number| if number == 1 { path.clone() } else { format!("{path}_{number}") }).find(|name| !self.0.contains(name));
-        let name = name.unwrap_or(path);
-        self.0.insert(name.clone());
-        name
+        let number = self.numbers.entry(path.clone()).or_default();
+        loop {
+            *number += 1;
+            let name = if *number == 1 { path.clone() } else { format!("{path}_{number}") };
+            if self.given.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 }
 

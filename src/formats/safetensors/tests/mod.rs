@@ -1,4 +1,5 @@
 mod chains;
+mod hostile;
 mod tracing;
 mod writing;
 
