@@ -274,8 +274,11 @@ impl<'n> File<'n> {
     /// The file: the length of its header, the header, the tensors; those of float32 first, so that all are aligned. `carried` is metadata of the
     /// network, which keeps what this file does not say itself.
     fn bytes(&self, carried: &BTreeMap<String, String>) -> Result<Vec<u8>> {
-        let own = |key: &String| [LSTM, LSTMS, NETWORK].contains(&key.as_str()) || self.tensors.contains_key(key);
-        let mut metadata: BTreeMap<&String, &String> = carried.iter().filter(|(key, _)| !own(key)).collect();
+        // a value that is a tensor's name would be read as another name of it
+        let own = |(key, value): &(&String, &String)| {
+            [LSTM, LSTMS, NETWORK].contains(&key.as_str()) || [key, value].into_iter().any(|name| self.tensors.contains_key(*name))
+        };
+        let mut metadata: BTreeMap<&String, &String> = carried.iter().filter(|entry| !own(entry)).collect();
         metadata.extend(&self.metadata);
         let mut header = Map::from_iter([("__metadata__".to_owned(), serde_json::json!(metadata))]);
         let mut order: Vec<_> = self.tensors.iter().collect();

@@ -140,3 +140,14 @@ proptest! {
         prop_assert_eq!(parse_config(&json).unwrap(), (config, true));
     }
 }
+
+#[test]
+fn metadata_that_would_name_a_tensor_again_is_not_carried() {
+    let metadata = [("tied.weight", "lstm.weight_ih_l0"), ("bias_ih_l1", "bias_ih_l0"), ("licence", "a text")];
+    let network = reread(&file_with(&entries(&stack(&LstmConfig::new(3, 2)), "lstm."), &metadata), Some("lstm"));
+    let (bytes, saved) = network.to_safetensors(Precision::F32).unwrap();
+    assert!(saved.complete);
+    let again = reread(&bytes, None);
+    assert_eq!(lstm(&again), lstm(&network));
+    assert_eq!((again.metadata("licence"), again.metadata("bias_ih_l1")), (Some("a text"), None));
+}
