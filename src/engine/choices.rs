@@ -270,17 +270,9 @@ impl Choices {
             return Ok(None);
         }
         let Some((records, record)) = self.records.as_ref().and_then(|records| Some((records, records.find(key)?))) else { return Ok(None) };
-        if gpu.candidates(key.rows).iter().all(|(choice, _)| *choice != record.choice) {
-            let (path, schedule) = (records.path().display(), record.choice.schedule);
-            let found = format!("ignored for {} rows: expected one of the candidates, found {schedule}", key.rows);
-            return Err(Error::config(format!("tuning records {path}: {found}")));
-        }
-        // calls that were timed had one segment
-        let could_be = || gpu.split(key.rows, record.seq_len).is_ok_and(|split| record.seq_len > 0 && record.seq_len <= split.steps);
-        if let Some(sides) = record.sides.as_ref().filter(|sides| !sides.is_sound() || !could_be()) {
-            let (path, found) = (records.path().display(), [sides.gpu_seconds, sides.cpu_seconds]);
-            let rule = format!("ignored for {} rows: expected times of calls above 0, found {found:?} for {} steps", key.rows, record.seq_len);
-            return Err(Error::config(format!("tuning records {path}: {rule}")));
+        let candidates: Vec<Choice> = gpu.candidates(key.rows).into_iter().map(|(choice, _)| choice).collect();
+        if let Some(fault) = record.fault(&candidates, |seq_len| gpu.is_one_segment(key.rows, seq_len)) {
+            return Err(Error::config(format!("tuning records {}: ignored for {} rows: {fault}", records.path().display(), key.rows)));
         }
         let reason = ChoiceReason::Recorded { date: record.date.clone(), measured: record.measured.len() };
         let sides = record.sides.clone().filter(SidesMeasurement::is_of_this_host);

@@ -1,5 +1,6 @@
 //! The public API: an [`Engine`] is an open device, a [`Session`] a network on it, a [`Stream`] many sequences that come and go.
 
+mod believe;
 mod candidates;
 mod chain;
 mod choices;

@@ -169,6 +169,11 @@ impl GpuLstm {
         plan::split(&self.config, batch, seq_len, &self.device.profile)
     }
 
+    /// Whether a block of `rows` rows runs so many steps in one segment.
+    pub(crate) fn is_one_segment(&self, rows: usize, seq_len: usize) -> bool {
+        plan::is_one_segment(&self.config, rows, seq_len, &self.device.profile)
+    }
+
     /// The plan of one block and segment.
     pub(crate) fn plan(&self, request: Request, choice: Choice) -> Plan {
         plan::build(&self.config, &self.layout, request, choice, &self.device.profile)

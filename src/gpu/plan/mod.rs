@@ -33,7 +33,7 @@ pub use candidates::{Refusal, TILES, TYPICAL_STEPS, candidates, ranked, refusal}
 pub use cost::{Cost, cost};
 pub use dense::{DenseKind, DensePlan, DenseRequest, DenseSpec, build_dense};
 pub use misfit::misfit;
-pub use split::{Split, split};
+pub use split::{Split, is_one_segment, split};
 
 /// What a plan needs to know about the device.
 #[derive(Clone, Copy, Debug, PartialEq)]

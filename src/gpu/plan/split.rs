@@ -71,6 +71,11 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
     Ok(Split { rows: batch.div_ceil(batch.div_ceil(rows).max(1)).max(1), steps: steps.max(1) })
 }
 
+/// Whether `rows` rows run so many steps in one block and one segment.
+pub fn is_one_segment(config: &LstmConfig, rows: usize, seq_len: usize, profile: &DeviceProfile) -> bool {
+    seq_len > 0 && split(config, rows, seq_len, profile).is_ok_and(|split| rows <= split.rows && seq_len <= split.steps)
+}
+
 /// How many rows one step can have.
 fn max_rows(config: &LstmConfig, profile: &DeviceProfile) -> Result<u64> {
     let (dirs, hidden, out) = (config.num_directions() as u64, config.hidden_size as u64, config.out_size() as u64);
