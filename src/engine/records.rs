@@ -67,10 +67,11 @@ pub(super) struct Record {
     pub(super) sides: Option<SidesMeasurement>,
 }
 
+/// What a file has.
 #[derive(Serialize, Deserialize)]
-struct Document {
-    measured_with: Identity,
-    records: Vec<Record>,
+pub(super) struct Document {
+    pub(super) measured_with: Identity,
+    pub(super) records: Vec<Record>,
 }
 
 /// The records of one adapter, as they were when they were read.
@@ -161,14 +162,24 @@ fn read(path: &Path, identity: &Identity) -> Result<Vec<Record>, String> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("expected at most {MAX_FILE_BYTES} bytes, found more"));
     }
-    let document: Document = serde_json::from_slice(&bytes).map_err(|error| format!("expected tuning records as JSON, found {error}"))?;
-    if document.measured_with != *identity {
-        let Identity { cellgate, adapter, driver, backend, .. } = document.measured_with;
-        return Err(format!(
-            "expected records of this adapter, driver and version, found those of {adapter} through {backend}, {driver}, {cellgate}"
-        ));
+    Document::parse(&bytes)?.of(identity)
+}
+
+impl Document {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        // the error may quote the file
+        serde_json::from_slice(bytes).map_err(|error| format!("expected tuning records as JSON, found {:.200}", error.to_string()))
     }
-    Ok(document.records)
+
+    /// The records, which have to be those of `identity`.
+    pub(super) fn of(self, identity: &Identity) -> Result<Vec<Record>, String> {
+        if self.measured_with == *identity {
+            return Ok(self.records);
+        }
+        let Identity { cellgate, adapter, driver, backend, .. } = self.measured_with;
+        let found = format!("{adapter:.80} through {backend:.80}, {driver:.80}, {cellgate:.80}");
+        Err(format!("expected records of this adapter, driver and version, found those of {found}"))
+    }
 }
 
 fn usual_folder() -> Result<Option<PathBuf>, String> {
@@ -268,6 +279,17 @@ mod tests {
         let version = format!("\"{}\"", env!("CARGO_PKG_VERSION"));
         let note = refused(whole.replace(&version, "\"0.0.9\"").as_bytes());
         assert!(note.contains("expected records of this adapter, driver and version, found those of Radeon") && note.contains("0.0.9"), "{note}");
+    }
+
+    #[test]
+    fn a_note_is_short_whatever_the_file_holds() {
+        let long = "x".repeat(1 << 20);
+        let identity = Identity { adapter: long.clone(), driver: long.clone(), ..Identity::of(&device()) };
+        let document = Document { measured_with: identity, records: Vec::new() };
+        let foreign = refused(&serde_json::to_vec(&document).expect("it is JSON"));
+        assert!(foreign.contains("expected records of this adapter") && foreign.len() < 1000, "{} bytes", foreign.len());
+        let typed = refused(format!(r#"{{"measured_with": "{long}", "records": []}}"#).as_bytes());
+        assert!(typed.contains("expected tuning records as JSON") && typed.len() < 1000, "{} bytes", typed.len());
     }
 
     #[test]
