@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::formats::onnx::proto::{FunctionProto, StringStringEntryProto};
-use crate::formats::onnx::tensor::{DOUBLE, EXTERNAL, INT64};
+use crate::formats::onnx::proto::FunctionProto;
+use crate::formats::onnx::tensor::{DOUBLE, INT64};
 
 /// What is read here takes a part of this on the slowest machine; work that grows with the square of the file takes a multiple.
 const MOST_TIME: Duration = Duration::from_secs(60);
@@ -392,27 +392,4 @@ fn stacks_that_wait_for_each_other_stay_apart() {
         graph.output = ["Y", "Z"].map(|name| info(name, FLOAT, &[])).to_vec();
     });
     assert_eq!(timely(&model).expect("a model").lstms().map(|(name, _)| name).collect::<Vec<_>>(), ["b1", "a1 + a2", "b2"]);
-}
-
-#[test]
-fn data_beside_the_model_is_read_so_often_however_its_file_is_called() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("data"), vec![0; 4096]).expect("a file");
-    let external = |location: String, offset: &str| {
-        let entry = |key: &str, value: &str| StringStringEntryProto { key: key.to_owned(), value: value.to_owned() };
-        let external_data = vec![entry("location", &location), entry("offset", offset), entry("length", "4096")];
-        TensorProto { float_data: vec![], external_data, data_location: EXTERNAL, ..tensor(&location, &[1024]) }
-    };
-    let read = |tensors: Vec<TensorProto>| {
-        let model = model_with(|graph| graph.initializer.extend(tensors));
-        super::super::read(&model.encode_to_vec(), Some(folder.path()), false)
-    };
-    let spelled = |times: usize| (0..times).map(|number| external("./".repeat(number) + "data", "0")).collect();
-    read(spelled(4)).expect("a model");
-    let error = read(spelled(20)).expect_err("data that is shared");
-    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
-    for (location, offset) in [("../data", "0"), ("/dev/zero", "0"), ("", "0"), ("data", "1"), ("data", "18446744073709551615"), ("data", "-1")] {
-        let error = read(vec![external(location.to_owned(), offset)]).expect_err(location);
-        assert!(matches!(error.kind(), ErrorKind::Config | ErrorKind::Format), "{location}, {offset}: {error}");
-    }
 }

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod cells;
+mod external;
 mod fuzz;
 mod graphs;
 mod hostile;
