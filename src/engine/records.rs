@@ -263,6 +263,23 @@ mod tests {
         }
     }
 
+    /// Elsewhere a file that somebody has open cannot be replaced.
+    #[cfg(unix)]
+    #[test]
+    fn who_opens_a_file_that_others_write_finds_records() {
+        let folder = tempfile::tempdir().expect("a folder");
+        open(folder.path()).0.keep(record(1, 1)).expect("the folder is there");
+        let keep = &|rows: usize| (0..30).try_for_each(|lanes| open(folder.path()).0.keep(record(rows, lanes)));
+        std::thread::scope(|scope| {
+            let writers = [1, 2].map(|rows| scope.spawn(move || keep(rows)));
+            while writers.iter().any(|writer| !writer.is_finished()) {
+                let (records, note) = open(folder.path());
+                assert!(note.is_none() && records.find(&record(1, 0).key).is_some(), "{note:?}");
+            }
+            assert!(writers.into_iter().all(|writer| writer.join().is_ok_and(|kept| kept.is_ok())));
+        });
+    }
+
     #[test]
     fn what_is_no_record_is_ignored_with_a_note() {
         for bytes in [&b""[..], b"{", b"[]", b"null", b"\xff\xfe", br#"{"measured_with": 3, "records": []}"#] {

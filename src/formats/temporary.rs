@@ -52,3 +52,45 @@ impl Drop for Temporary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_published_leaves_what_was_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, "old").expect("a file");
+        drop(Temporary::write(&path, b"new").expect("a file beside it"));
+        assert_eq!(fs::read(&path).expect("a file"), b"old");
+        let temporary = Temporary::write(&path, b"new").expect("a file beside it");
+        assert_eq!(fs::read(&path).expect("a file"), b"old");
+        temporary.publish().expect("its place is free");
+        assert_eq!(fs::read(&path).expect("a file"), b"new");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "a temporary file is left");
+    }
+
+    /// Elsewhere a file that somebody has open cannot be replaced.
+    #[cfg(unix)]
+    #[test]
+    fn who_reads_while_others_write_sees_whole_files() {
+        const LEN: usize = 1 << 18;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        fs::write(&path, vec![0; LEN]).expect("a file");
+        let write = &|value| {
+            for _ in 0..100 {
+                Temporary::write(&path, &vec![value; LEN]).and_then(Temporary::publish).expect("a file");
+            }
+        };
+        std::thread::scope(|scope| {
+            let writers = [1, 2].map(|value| scope.spawn(move || write(value)));
+            while writers.iter().any(|writer| !writer.is_finished()) {
+                let bytes = fs::read(&path).expect("it is always there");
+                assert!(bytes.len() == LEN && bytes.iter().all(|byte| *byte == bytes[0]), "{} bytes, or of several files", bytes.len());
+            }
+        });
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "a temporary file is left");
+    }
+}
