@@ -2,9 +2,11 @@
 #![feature(alloc_error_hook)]
 
 mod allocator;
+mod json;
 pub mod onnx;
 mod rng;
 mod run;
+pub mod safetensors;
 
 pub use allocator::{Counting, start};
 pub use run::{call, run};
