@@ -106,15 +106,22 @@ fn unusable_records(engine: &Engine) -> Result<(), Failed> {
     session(engine, &call, &folder, Tuning::Recorded)?.tune(1, 4)?;
     let path = file(folder.path())?;
     let whole = std::fs::read_to_string(&path)?;
-    let mut impossible: serde_json::Value = serde_json::from_str(&whole)?;
-    impossible["records"][0]["choice"]["input"] = serde_json::json!({"Rows": {"workgroup_size": 63, "rows": 5, "k_lanes": 7}});
-    let impossible = impossible.to_string();
-    let foreign = whole.replace("\"driver\": \"", "\"driver\": \"an older ");
-    for (content, words) in
-        [("{", "expected tuning records as JSON"), (&foreign[..], "expected records of this adapter"), (&impossible, "candidates")]
-    {
+    let with_form = |place: &str, form: serde_json::Value| -> Result<String, Failed> {
+        let mut document: serde_json::Value = serde_json::from_str(&whole)?;
+        document["records"][0].pointer_mut(place).ok_or("it is there")?["input"] = form;
+        Ok(document.to_string())
+    };
+    let no_lanes = serde_json::json!({"Rows": {"workgroup_size": 63, "rows": 5, "k_lanes": 0}});
+    let endless = serde_json::json!({"Tile": {"row_threads": u32::MAX, "unit_threads": u32::MAX, "row_quads": u32::MAX, "units": u32::MAX}});
+    let mut contents = vec![("{".to_owned(), "expected tuning records as JSON")];
+    contents.push((whole.replace("\"driver\": \"", "\"driver\": \"an older "), "expected records of this adapter"));
+    for (place, form) in [("/choice", &no_lanes), ("/choice", &endless), ("/measured/0/choice", &no_lanes), ("/measured/0/choice", &endless)] {
+        contents.push((with_form(place, form.clone())?, "expected one of the candidates"));
+    }
+    for (content, words) in contents {
         std::fs::write(&path, content)?;
         let mut session = session(engine, &call, &folder, Tuning::Recorded)?;
+        session.explain(1, 4)?;
         call.run_in(&mut session)?;
         let notes = session.notes().join("; ");
         ensure(notes.contains(words) && notes.contains("ignored") && notes.contains("tuning records "), format!("`{words}` in: {notes}"))?;

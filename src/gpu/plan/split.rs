@@ -73,7 +73,7 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
 
 /// Whether `rows` rows run so many steps in one block and one segment.
 pub fn is_one_segment(config: &LstmConfig, rows: usize, seq_len: usize, profile: &DeviceProfile) -> bool {
-    seq_len > 0 && split(config, rows, seq_len, profile).is_ok_and(|split| rows <= split.rows && seq_len <= split.steps)
+    rows > 0 && seq_len > 0 && split(config, rows, seq_len, profile).is_ok_and(|split| rows <= split.rows && seq_len <= split.steps)
 }
 
 /// How many rows one step can have.
