@@ -1,5 +1,6 @@
 //! What commands say: data on stdout, talk and progress on stderr.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,16 +14,25 @@ use serde::Serialize;
 
 use super::Result;
 
+/// The text with what a terminal takes for a command written out, as in JSON: names and notes come from files.
+fn visible(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(is_command) {
+        return Cow::Borrowed(text);
+    }
+    text.chars().map(|c| if is_command(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
 /// Writes data to stdout, with a line break after it.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()).map_err(stdout_error)
+    stdout.write_all(visible(text).as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()).map_err(stdout_error)
 }
 
 /// Writes a part of a text to stdout, where it appears at once.
 pub(super) fn stream(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
+    stdout.write_all(visible(text).as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
 }
 
 /// A reader that has gone stays an [`io::Error`], so that it can be told from what is wrong.
@@ -37,7 +47,7 @@ pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
 
 /// Writes a line of talk to stderr; a stderr that is closed is not worth an error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
 }
 
 /// Finds out before the run whether `file` could be written after it; leaves nothing behind. Only folders on the way to `made` may be missing:
@@ -200,6 +210,12 @@ mod tests {
         assert_eq!(bytes(1536), "1.50 KiB");
         assert_eq!(bytes(u64::MAX), "16.00 EiB");
         assert_eq!(flops(2_100_000_000), "2.10 GFLOP");
+    }
+
+    #[test]
+    fn a_file_gives_a_terminal_no_commands() {
+        assert!(matches!(visible("a\n\tb \u{e9}"), Cow::Borrowed("a\n\tb \u{e9}")));
+        assert_eq!(visible("`\u{1b}[2J\r\u{7}\u{9b}1A`"), r"`\u001b[2J\u000d\u0007\u009b1A`");
     }
 
     #[test]
