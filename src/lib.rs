@@ -52,6 +52,23 @@ mod network;
 mod reference;
 mod tensor;
 
+/// What the fuzz targets reach beyond the API.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::engine::fuzzing::{Recorded, believed, written};
+
+    /// The array in an npy file.
+    pub fn parse_npy(bytes: &[u8]) -> crate::Result<crate::Tensor> {
+        crate::formats::npy::parse(bytes)
+    }
+
+    /// The npy file of an array.
+    pub fn npy_bytes(tensor: &crate::Tensor) -> std::io::Result<Vec<u8>> {
+        crate::formats::npy::to_bytes(tensor)
+    }
+}
+
 pub use device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Hardware, Selection};
 pub use engine::{
     Alternative, CandidateReport, ChoiceReason, Crossover, Engine, Explanation, HostState, KernelCount, LstmExplanation, LstmTuning, Measurement,

@@ -3,7 +3,9 @@
 
 mod allocator;
 mod json;
+pub mod npy;
 pub mod onnx;
+pub mod records;
 mod rng;
 mod run;
 pub mod safetensors;

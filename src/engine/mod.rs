@@ -7,6 +7,8 @@ mod choices;
 mod dense;
 mod execute;
 mod explain;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod inputs;
 mod node;
 mod options;

@@ -60,7 +60,7 @@ pub fn write_all(files: &[(&Path, &Tensor)]) -> Result<()> {
 }
 
 /// The array in an npy file. Allocates nothing that a size in the header claims before the file's length bears it out.
-fn parse(bytes: &[u8]) -> Result<Tensor> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Tensor> {
     let (header, data) = header(bytes)?;
     let descr = header.type_descriptor.as_string().map(String::as_str).unwrap_or_default();
     let expected = "element type: expected float16, float32, float64, int32, int64, int8, uint8 or bool";
@@ -142,7 +142,8 @@ fn type_name(descr: &str) -> &str {
     }
 }
 
-fn to_bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
+/// The npy file that [`write()`] makes of `tensor`.
+pub(crate) fn to_bytes(tensor: &Tensor) -> io::Result<Vec<u8>> {
     fn array<A: ndarray_npy::WritableElement + Clone>(array: &ArrayD<A>) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         array.as_standard_layout().write_npy(&mut bytes).map_err(io::Error::other)?;
