@@ -7,8 +7,8 @@ use std::path::Path;
 
 use cellgate::formats::npy;
 use cellgate::{
-    Activation, CellActivations, CellWeights, DeviceChoice, DeviceKind, DeviceRequest, Direction, Engine, Error, ErrorKind, GraphicsBackend, Inputs,
-    Lstm, LstmConfig, Network, Options, Precision, ScheduleName, Tensor,
+    Activation, CellActivations, CellWeights, DenseStage, DeviceChoice, DeviceKind, DeviceRequest, Direction, Embedding, Engine, Error, ErrorKind,
+    GraphicsBackend, Inputs, Lstm, LstmConfig, Network, Options, Precision, ScheduleName, Stage, Tensor,
 };
 use common::call::{Call, Rng, same_bits};
 use common::{conclude, devices, trial};
@@ -25,6 +25,7 @@ const DEVICE_TESTS: &[(&str, DeviceTest)] = &[
     ("shape/inputs", shape_of_inputs),
     ("config/options-and-states", config_of_calls),
     ("limit/slots", limit_of_slots),
+    ("limit/ids", limit_of_ids),
     ("limit/device", limit_of_the_device),
     ("limit/explain", limit_of_explain),
     ("nothing/no-rows-or-no-steps", nothing_to_do),
@@ -224,6 +225,27 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     if session.read_state(&state)? != before {
         return Err("a refused write changed a state".into());
     }
+    Ok(())
+}
+
+/// One number in the place of very many is a view of no size: what is made of it would have one.
+fn limit_of_ids(engine: &Engine) -> Result<(), Failed> {
+    let rng = &mut Rng::new(5);
+    let call = Call::random(LstmConfig::new(9, 3), 1, 1, rng);
+    let table = Embedding::new(rng.array((5, 9), 1.0))?;
+    let stages =
+        vec![("table".to_owned(), Stage::Dense(DenseStage::Embedding(table))), ("lstm".to_owned(), Stage::Lstm(Lstm::new(call.config, call.cells)?))];
+    let network = Network::from_stages(stages, false)?;
+    let mut session = engine.session(&network, common::by_model())?;
+    let ids = Array2::<i64>::zeros((1, 1));
+    let many = ids.broadcast((1 << 40, 2)).ok_or("a view of very many ids")?;
+    // empty, with an axis that no number of features may multiply
+    let empty = Array2::<i64>::zeros((1 << 60, 0));
+    for (what, ids, found) in [("too many ids", many, "[1099511627776, 2]"), ("an axis too long", empty.view(), "[1152921504606846976, 0, 9]")] {
+        let words = ["table: ", found, "more than this machine can hold"];
+        expect(what, ErrorKind::Limit, &words, session.run(&Inputs::new().with("x", ids)))?;
+    }
+    session.run(&Inputs::new().with("x", ids.view()))?;
     Ok(())
 }
 

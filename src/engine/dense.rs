@@ -283,7 +283,7 @@ pub(super) async fn run_dense<'n>(
         }
         return Err(Error::config("a result that stays on the device: expected one, found none"));
     }
-    check_room::<f32>("tensor `y`", &[[1, 1, y_shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis)).unwrap_or(usize::MAX)]])?;
+    check_room::<f32>("tensor `y`", [&y_shape])?;
     let mut y = ArrayD::zeros(ndarray::IxDyn(&y_shape));
     runner.run(x, Some(y.view_mut()), wait).await?;
     Ok(Value::Made(y.into()))
@@ -303,6 +303,7 @@ fn embedding_ids(name: &str, num_embeddings: usize, ids: &TensorView<'_>) -> Res
         let ids = values.iter().map(|&value| id(value.into())).collect::<Result<Vec<_>>>()?;
         Ok(ArrayD::from_shape_vec(values.raw_dim(), ids).expect("as many as there were"))
     }
+    check_room::<u32>(&format!("ids `{name}`"), [ids.shape()])?;
     match ids {
         TensorView::I32(values) => each(values, id),
         TensorView::I64(values) => each(values, id),

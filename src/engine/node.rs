@@ -216,7 +216,7 @@ pub(super) async fn run_node<'n>(
         if let Some(array) = spare.reuse(name, shape.slice()) {
             return Ok(Some(array));
         }
-        check_room::<f32>(what, &[room])?;
+        check_room::<f32>(what, [room])?;
         Ok::<_, Error>(Some(ArrayD::zeros(shape)))
     };
     let y_name = if keeps_y { &None } else { &node.y };

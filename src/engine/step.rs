@@ -21,10 +21,10 @@ impl Stream<'_> {
         let (input_size, out_size) = (runner.config().input_size, runner.config().out_size());
         let window = self.window(chunks, longest, [input_size, out_size])?;
         let capacity = self.capacity();
-        check_room::<f32>("chunks [steps, capacity, input_size]", &[[window, capacity, input_size]])?;
-        check_room::<f32>("results [steps, capacity, out_size]", &[[window, capacity, out_size]])?;
+        check_room::<f32>("chunks [steps, capacity, input_size]", [[window, capacity, input_size]])?;
+        check_room::<f32>("results [steps, capacity, out_size]", [[window, capacity, out_size]])?;
         let results = chunks.iter().map(|(_, chunk)| {
-            check_room::<f32>("results [1, steps, out_size]", &[[1, chunk.nrows(), out_size]])?;
+            check_room::<f32>("results [steps, out_size]", [[chunk.nrows(), out_size]])?;
             Ok(Array2::zeros((chunk.nrows(), out_size)))
         });
         let mut results = results.collect::<Result<Vec<Array2<f32>>>>()?;

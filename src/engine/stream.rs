@@ -105,7 +105,7 @@ impl<'s> Stream<'s> {
         if slots == 0 {
             return Err(Error::config("a stream needs at least one slot, found 0"));
         }
-        check_room::<Option<u64>>("holders of slots [1, 1, slots]", &[[1, 1, slots]])?;
+        check_room::<Option<u64>>("holders [slots]", [[slots]])?;
         pollster::block_on(session.renew())?;
         let (_, layout) = session.only_runner()?;
         let state = pollster::block_on(session.new_state(0, slots))?;
@@ -270,7 +270,7 @@ impl<'s> Stream<'s> {
         let out_size = runner.config().out_size();
         let bytes = |[rows, steps]: [usize; 2]| float_bytes(&[steps, rows, out_size]).saturating_add(self.device_bytes(rows, steps));
         check_call(self.session.options.max_call_bytes, [rows, seq_len], bytes)?;
-        check_room::<f32>("results [seq_len, capacity, out_size]", &[[seq_len, rows, out_size]])?;
+        check_room::<f32>("results [seq_len, capacity, out_size]", [[seq_len, rows, out_size]])?;
         let mut y = ArrayD::zeros(layout.y_shape(seq_len, rows, 1, out_size));
         self.run(x, &lens, layout.y_inside_mut(&mut y, 1), wait).await?;
         Ok(y)

@@ -67,12 +67,14 @@ impl LstmCall<'_> {
     }
 }
 
-/// Checks that this machine could hold arrays of `E` of these shapes, each one in one piece; nothing is kept. `what` they are goes into the error.
+/// Checks that this machine could hold arrays of `E` of these shapes, each one in one piece; nothing is kept. `what` they are, axis by axis, goes into
+/// the error.
 ///
 /// # Errors
 /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where a length overflows or the allocator refuses it, which it would otherwise end the process for.
-pub(crate) fn check_room<E>(what: &str, shapes: &[[usize; 3]]) -> Result<()> {
+pub(crate) fn check_room<E>(what: &str, shapes: impl IntoIterator<Item: AsRef<[usize]>>) -> Result<()> {
     for shape in shapes {
+        let shape = shape.as_ref();
         // an axis of 0 makes an array empty, but the others still have to make an index
         let len = shape.iter().try_fold(1_usize, |len, &axis| len.checked_mul(axis.max(1)));
         let room = |len: usize| {
@@ -102,7 +104,7 @@ impl<E: LinalgScalar> LstmState<E> {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) where it could not.
     pub(crate) fn check_room(config: &LstmConfig, batch: usize) -> Result<()> {
         let shapes = [config.out_size(), config.hidden_size].map(|size| [config.num_cells(), batch, size]);
-        check_room::<E>("states [num_layers * num_directions, batch, size]", &shapes)
+        check_room::<E>("states [num_layers * num_directions, batch, size]", shapes)
     }
 
     /// Puts the initial states of a call in the place of these.
