@@ -8,7 +8,7 @@ use std::path::Path;
 use cellgate::formats::npy;
 use cellgate::{
     Activation, CellActivations, CellWeights, DenseStage, DeviceChoice, DeviceKind, DeviceRequest, Direction, Embedding, Engine, Error, ErrorKind,
-    GraphicsBackend, Inputs, Lstm, LstmConfig, Network, Options, Precision, ScheduleName, Stage, Tensor,
+    GraphicsBackend, Inputs, Linear, Lstm, LstmConfig, Network, Options, Precision, RowFunction, ScheduleName, Stage, Tensor,
 };
 use common::call::{Call, Rng, same_bits};
 use common::{conclude, devices, trial};
@@ -24,6 +24,7 @@ const TESTS: &[(&str, Test)] = &[("io", io), ("format", format), ("config", conf
 const DEVICE_TESTS: &[(&str, DeviceTest)] = &[
     ("shape/inputs", shape_of_inputs),
     ("config/options-and-states", config_of_calls),
+    ("config/options-and-stages", config_of_stages),
     ("limit/slots", limit_of_slots),
     ("limit/ids", limit_of_ids),
     ("limit/device", limit_of_the_device),
@@ -224,6 +225,33 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     expect("a state and one of nobody", ErrorKind::Config, &["`nobody`"], session.write_state(&mut state, &moved))?;
     if session.read_state(&state)? != before {
         return Err("a refused write changed a state".into());
+    }
+    Ok(())
+}
+
+/// Of several stages an error names the one that it is about, and asking first gives the same error as trying.
+fn config_of_stages(engine: &Engine) -> Result<(), Failed> {
+    let rng = &mut Rng::new(3);
+    let stack = |largest: f32, rng: &mut Rng| -> Result<Stage, Failed> {
+        let mut call = Call::random(LstmConfig::new(3, 3), 1, 1, rng);
+        call.cells[0].weight_ih[[0, 0]] = largest;
+        Ok(Stage::Lstm(Lstm::new(call.config, call.cells)?))
+    };
+    let linear =
+        |weight: f32| Ok::<_, Failed>(Stage::Dense(DenseStage::Linear(Linear::new(Array2::from_elem((2, 3), weight), None)?, RowFunction::None)));
+    let cases = [
+        ("a stack", [stack(1.0, rng)?, stack(1e5, rng)?, linear(1.0)?], ["second: ", "precision f16", "100000 in weight_ih of layer 0"]),
+        ("a linear layer", [stack(1.0, rng)?, stack(1.0, rng)?, linear(-2e5)?], ["head: ", "precision f16", "-200000 in weight"]),
+    ];
+    for (what, stages, words) in cases {
+        let stages = ["first", "second", "head"].map(str::to_owned).into_iter().zip(stages);
+        let network = Network::from_stages(stages.collect(), false)?;
+        let options = Options { precision: Precision::F16, ..common::by_model() };
+        let tried = expect(what, ErrorKind::Config, &words, engine.session(&network, options.clone()))?;
+        let asked = expect(what, ErrorKind::Config, &words, engine.check(&network, &options))?;
+        if asked.to_string() != tried.to_string() {
+            return Err(format!("{what}: asking says `{asked}`, trying `{tried}`").into());
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::engine::node::{Value, Values};
 use crate::engine::room::float_bytes;
 use crate::engine::runner::leaves_the_cpu;
 use crate::engine::shortage::Shortage;
-use crate::engine::{Backend, Options};
+use crate::engine::{Backend, Engine, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::kernels::KernelId;
 use crate::gpu::{DenseInput, DeviceTensor, GpuDense, GpuDevice, Wait};
@@ -82,6 +82,14 @@ impl DenseRunner {
                 Self { stage, backend: DenseBackend::Either(Box::new(either)) }
             }
         })
+    }
+
+    /// Whether a stage can be prepared with these options.
+    pub(crate) fn check(engine: &Engine, stage: &DenseStage, options: &Options) -> Result<()> {
+        match &engine.backend() {
+            Backend::Gpu(device) => GpuDense::check(device, stage, options.precision).map(drop),
+            Backend::Cpu | Backend::Reference | Backend::Either(_) => check_stored_as(stage, options.precision),
+        }
     }
 
     /// Prepares the side on which a call runs whose input is on the device or on the host; gives whether that is the GPU, and why it is not for an

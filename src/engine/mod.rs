@@ -44,6 +44,7 @@ pub use tune::{CandidateReport, LstmTuning, Measurement, TuneReport};
 use crate::cpu;
 use crate::device::{DeviceChoice, DeviceInfo, DeviceKind, DeviceRequest, DeviceUsage, GraphicsBackend, Selection};
 use crate::engine::candidates::Candidates;
+use crate::engine::dense::DenseRunner;
 use crate::engine::recover::Place;
 use crate::engine::runner::Runner;
 use crate::error::{Error, ErrorKind, Result};
@@ -235,7 +236,11 @@ impl Engine {
     /// # Errors
     /// What [`Engine::session`] would say of the options, and of the limits that follow from them.
     pub fn check(&self, network: &Network, options: &Options) -> Result<()> {
-        network.lstms().filter_map(|(_, lstm)| lstm).try_for_each(|lstm| Runner::check(self, lstm, options))
+        let within = |name: &str, error: Error| if network.nodes.len() + network.dense.len() > 1 { error.within(name) } else { error };
+        for (name, lstm) in network.lstms() {
+            lstm.map_or(Ok(()), |lstm| Runner::check(self, lstm, options)).map_err(|error| within(name, error))?;
+        }
+        network.dense.iter().try_for_each(|node| DenseRunner::check(self, &node.stage, options).map_err(|error| within(&node.name, error)))
     }
 
     /// Measures, for some tenths of a second, what this device does at most: arithmetic, and copies in memory. An engine that holds a GPU and the CPU

@@ -9,7 +9,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD, IxDyn};
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::form::ProductForm;
-use crate::gpu::pack::pack_linear;
+use crate::gpu::pack::{PackedWeights, pack_linear};
 use crate::gpu::plan::{BufferId, DensePlan, DenseRequest, DenseSpec, build_dense};
 use crate::gpu::prepared::{bind_group, encode};
 use crate::gpu::relayout::{Place, Relayout};
@@ -89,6 +89,26 @@ struct Rows<'a> {
 }
 
 impl GpuDense {
+    /// The weights of `stage`, packed; none where it has none, or where they go to the device as they are.
+    ///
+    /// # Errors
+    /// As [`GpuDense::new`].
+    pub(crate) fn check(device: &GpuDevice, stage: &DenseStage, precision: Precision) -> Result<Option<PackedWeights>> {
+        let allowed = device.profile.max_binding_bytes;
+        match stage {
+            DenseStage::Linear(linear, _) => pack_linear(linear, precision, allowed).map(Some),
+            DenseStage::Embedding(embedding) => {
+                let need = embedding.embedding_dim() as u64 * F32;
+                if need <= allowed {
+                    return Ok(None);
+                }
+                let what = format!("need {need} bytes for one vector of table [num_embeddings, embedding_dim], the adapter allows {allowed}");
+                Err(Error::limit(format!("limit max_storage_buffer_binding_size: {what}")))
+            }
+            DenseStage::Function(_) => Ok(None),
+        }
+    }
+
     /// Packs and uploads the weights of `stage`.
     ///
     /// # Errors
@@ -96,28 +116,20 @@ impl GpuDense {
     /// cannot be stored.
     pub(crate) async fn new(device: Arc<GpuDevice>, stage: Arc<DenseStage>, precision: Precision) -> Result<Self> {
         let (mut weights, mut vectors) = (Vec::new(), None);
-        let (spec, allowed) = (DenseSpec::new(&stage, precision), device.profile.max_binding_bytes);
-        match &*stage {
-            DenseStage::Embedding(embedding) => {
-                let table = embedding.table().as_slice().expect("a table is row-major");
-                let (dim, need) = (embedding.embedding_dim(), embedding.embedding_dim() as u64 * F32);
-                if need > allowed {
-                    let what = format!("need {need} bytes for one vector of table [num_embeddings, embedding_dim], the adapter allows {allowed}");
-                    return Err(Error::limit(format!("limit max_storage_buffer_binding_size: {what}")));
-                }
-                for panel in spec.weights(&device.profile).panels(embedding.num_embeddings()) {
-                    let vectors = &table[panel.first * dim..(panel.first + panel.outputs) * dim];
-                    weights.push(device.filled_buffer("table", bytemuck::cast_slice(vectors)).await?);
-                }
+        let spec = DenseSpec::new(&stage, precision);
+        let packed = Self::check(&device, &stage, precision)?;
+        if let DenseStage::Embedding(embedding) = &*stage {
+            let (table, dim) = (embedding.table().as_slice().expect("a table is row-major"), embedding.embedding_dim());
+            for panel in spec.weights(&device.profile).panels(embedding.num_embeddings()) {
+                let vectors = &table[panel.first * dim..(panel.first + panel.outputs) * dim];
+                weights.push(device.filled_buffer("table", bytemuck::cast_slice(vectors)).await?);
             }
-            DenseStage::Linear(linear, _) => {
-                let packed = pack_linear(linear, precision, allowed)?;
-                for arena in &packed.arenas {
-                    weights.push(device.filled_buffer("weight", bytemuck::cast_slice(arena)).await?);
-                }
-                vectors = Some(device.filled_buffer("bias", bytemuck::cast_slice(&packed.vectors)).await?);
+        }
+        if let Some(packed) = packed {
+            for arena in &packed.arenas {
+                weights.push(device.filled_buffer("weight", bytemuck::cast_slice(arena)).await?);
             }
-            DenseStage::Function(_) => {}
+            vectors = Some(device.filled_buffer("bias", bytemuck::cast_slice(&packed.vectors)).await?);
         }
         device.still_there()?;
         Ok(Self {
