@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 
 use cellgate::formats::npy;
+use cellgate::gpu::form::{Choice, ProductForm, RowForm, Schedule};
 use cellgate::{
     Activation, CellActivations, CellWeights, DenseStage, DeviceChoice, DeviceKind, DeviceRequest, Direction, Embedding, Engine, Error, ErrorKind,
     GraphicsBackend, Inputs, Linear, Lstm, LstmConfig, Network, Options, Precision, RowFunction, ScheduleName, Stage, Tensor,
@@ -205,6 +206,12 @@ fn config_of_calls(engine: &Engine) -> Result<(), Failed> {
     let words: &[&str] =
         if engine.describe().device.kind == DeviceKind::Gpu { &["schedule resident", "layer"] } else { &["schedule resident", "needs a GPU"] };
     expect("a schedule that does not suit", ErrorKind::Config, words, engine.session(&normed.network()?, resident))?;
+    if engine.describe().device.kind != DeviceKind::Gpu {
+        let form = ProductForm::Rows(RowForm { workgroup_size: 64, rows: 4, k_lanes: 16, subgroups: false });
+        let choice = Choice { schedule: Schedule::PerStep(form), input: form };
+        let chosen = Options { choice: Some(choice), ..common::by_model() };
+        expect("a form of kernels", ErrorKind::Config, &["schedule per-step", "needs a GPU"], engine.session(&call.network()?, chosen))?;
+    }
     let (mut session, mut other) = (call.session(engine)?, call.session(engine)?);
     let mut state = session.state(2)?;
     let inputs = Inputs::new().with("x", call.x.view());

@@ -15,7 +15,7 @@ pub struct Options {
     /// that holds a GPU and the CPU leaves the LSTMs to the GPU then.
     pub schedule: Option<ScheduleName>,
     /// one of [`Session::candidates`](crate::Session::candidates), for every call, whatever it is expected to cost; for measurements, and like
-    /// `schedule` for the GPU alone
+    /// `schedule` for the GPU alone: without one, and with a form that candidates do not have, an error
     pub choice: Option<Choice>,
     /// whether calls on a GPU are timed by its own clock, for [`Session::profile`](crate::Session::profile); takes 16 bytes a submit
     /// on the device that [`Session::explain`](crate::Session::explain) leaves out

@@ -109,7 +109,7 @@ impl Runner {
                 Err(error) if leaves_the_cpu(&error) && !options.name_a_schedule() => lstm.check_stored_as(options.precision),
                 checked => checked.map(|_| ()),
             },
-            Backend::Cpu | Backend::Reference => match options.schedule {
+            Backend::Cpu | Backend::Reference => match options.schedule.or(options.choice.map(|choice| choice.schedule.name())) {
                 Some(name) => Err(Error::config(format!("schedule {name}: needs a GPU, found {}", engine.describe().device))),
                 None => lstm.check_stored_as(options.precision),
             },

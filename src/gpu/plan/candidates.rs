@@ -47,6 +47,9 @@ const ROW_WORKGROUP: u32 = 64;
 const ROWS: [u32; 2] = [1, 4];
 const K_LANES: [u32; 5] = [1, 2, 4, 8, 16];
 
+/// Cooperative matrices of a subgroup along the rows and the columns, and subgroups of a workgroup along both.
+const MATRICES: [(u32, u32, u32, u32); 3] = [(1, 1, 1, 4), (1, 2, 2, 2), (2, 2, 2, 2)];
+
 /// Steps of a typical chunk.
 const INPUT_STEPS: usize = 32;
 
@@ -113,7 +116,7 @@ pub fn ranked(config: &LstmConfig, layout: &PackedLayout, batch: usize, only: Op
 
 /// The form of the input product, for a chunk of a typical length.
 fn input_form(config: &LstmConfig, layout: &PackedLayout, batch: usize, profile: &DeviceProfile) -> ProductForm {
-    let rows = batch * INPUT_STEPS;
+    let rows = batch.saturating_mul(INPUT_STEPS);
     let seconds = |form: &ProductForm| input_seconds(config, layout.precision, rows, *form, &profile.model);
     let forms = product_forms(config, layout.precision, rows, largest_input(config), profile).into_iter();
     forms.min_by(|a, b| seconds(a).total_cmp(&seconds(b))).unwrap_or(ProductForm::Tile(TILES[0]))
@@ -127,6 +130,28 @@ pub(super) fn largest_input(config: &LstmConfig) -> usize {
 /// The most that a step multiplies by: on a wavefront its input as well.
 pub(super) fn step_inputs(config: &LstmConfig) -> usize {
     config.hidden_size.max(2 * config.out_size())
+}
+
+/// Whether a thread has the registers for the tile's sums, and the device as many threads.
+fn tile_fits(tile: &TileForm, config: &LstmConfig, profile: &DeviceProfile) -> bool {
+    let most = if sums_pairs(config) { MAX_PAIR_TILE } else { profile.sum_quads };
+    tile.row_quads * 4 * tile.units <= most && tile.workgroup_size() <= profile.max_workgroup_threads
+}
+
+/// Whether the form is one of those from which products choose, on this device or on another. Nothing is computed of sizes that are not.
+pub(super) fn is_known(form: ProductForm, config: &LstmConfig, profile: &DeviceProfile) -> bool {
+    match form {
+        ProductForm::Rows(RowForm { workgroup_size, rows, k_lanes, .. }) => {
+            workgroup_size == ROW_WORKGROUP && ROWS.contains(&rows) && K_LANES.contains(&k_lanes)
+        }
+        ProductForm::Tile(form) => TILES.contains(&form) && tile_fits(&form, config, profile),
+        ProductForm::Matrix(form) => {
+            let MatrixForm { size, row_tiles, column_tiles, row_chunks, column_chunks, .. } = form;
+            let anywhere = [8, 16].contains(&size) && MATRICES.contains(&(row_tiles, column_tiles, row_chunks, column_chunks));
+            // that a device has no matrices of the size is an error of its own
+            anywhere && (profile.matrices != Some(size) || matrix_forms(usize::MAX, profile).contains(&form))
+        }
+    }
 }
 
 /// Forms of a product of `rows` rows with `num_k` inputs that the driver runs to their end.
@@ -146,13 +171,7 @@ pub(super) fn product_forms(config: &LstmConfig, precision: Precision, rows: usi
         }
     }
     if rows > 4 {
-        let most = if pairs { MAX_PAIR_TILE } else { profile.sum_quads };
-        let fits = |tile: &TileForm| {
-            tile.row_quads * 4 * tile.units <= most
-                && rows > tile.group_rows() as usize / 2
-                && (tile.workgroup_size() <= profile.max_workgroup_threads)
-        };
-        let tiles = TILES.into_iter().filter(fits);
+        let tiles = TILES.into_iter().filter(|tile| tile_fits(tile, config, profile) && rows > tile.group_rows() as usize / 2);
         forms.extend(tiles.map(ProductForm::Tile));
     }
     forms.extend(matrix_forms(rows, profile).into_iter().map(ProductForm::Matrix));
@@ -175,7 +194,7 @@ pub(crate) fn matrix_forms(rows: usize, profile: &DeviceProfile) -> Vec<MatrixFo
         column_chunks,
         subgroup_threads,
     };
-    let mut forms: Vec<MatrixForm> = [(1, 1, 1, 4), (1, 2, 2, 2), (2, 2, 2, 2)].map(form).to_vec();
+    let mut forms: Vec<MatrixForm> = MATRICES.map(form).to_vec();
     forms.retain(|form| {
         let fits = form.workgroup_size() <= profile.max_workgroup_threads && form.shared_bytes() <= profile.max_workgroup_bytes;
         // the first form's rows may be a quarter full, those of the others half

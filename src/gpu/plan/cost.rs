@@ -44,7 +44,7 @@ pub fn cost(config: &LstmConfig, precision: Precision, batch: usize, seq_len: us
     let (model, dirs) = (&profile.model, config.num_directions() as f64);
     let (layers, steps) = (config.num_layers as f64, seq_len as f64);
     let input = |layer: usize| {
-        let product = Product { num_k: config.layer_input_size(layer), outputs: config.hidden_size, rows: seq_len * batch, z: dirs };
+        let product = Product { num_k: config.layer_input_size(layer), outputs: config.hidden_size, rows: seq_len.saturating_mul(batch), z: dirs };
         product_seconds(config, precision, choice.input, product, model)
     };
     let step = |form: ProductForm, num_k: usize, z: f64| {
@@ -90,7 +90,7 @@ struct Product {
 
 fn product_seconds(config: &LstmConfig, precision: Precision, form: ProductForm, product: Product, model: &CostModel) -> f64 {
     let (group_rows, group_outputs) = form.group();
-    let groups = (product.outputs.div_ceil(group_outputs as usize) * product.rows.div_ceil(group_rows as usize)) as f64 * product.z;
+    let groups = product.outputs.div_ceil(group_outputs as usize) as f64 * product.rows.div_ceil(group_rows as usize) as f64 * product.z;
     let num_k = product.num_k as f64;
     let quad_bytes = (4 * precision.weight_bytes()) as f64;
     let (rows, outputs) = (f64::from(group_rows), f64::from(group_outputs));
