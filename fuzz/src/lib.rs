@@ -2,6 +2,7 @@
 #![feature(alloc_error_hook)]
 
 mod allocator;
+pub mod api;
 mod json;
 pub mod npy;
 pub mod onnx;
@@ -20,6 +21,9 @@ const READ_PER_BYTE: usize = 128;
 
 /// Bytes that reading any file may take.
 const READ_AT_LEAST: usize = 16 << 20;
+
+/// Bytes that one call may take; what asks for more is told that there are none.
+const CALL: usize = 256 << 20;
 
 /// What `parse` makes of `bytes`, in a room that follows from their number.
 pub fn read<T>(bytes: &[u8], parse: impl FnOnce() -> T) -> T {

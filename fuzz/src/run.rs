@@ -9,10 +9,8 @@ use cellgate::{AxisSize, DeviceChoice, ElementType, Engine, Inputs, Network, Opt
 use libfuzzer_sys::Corpus;
 use ndarray::{ArrayD, IxDyn};
 
+use crate::CALL;
 use crate::allocator::{OutOfMemory, Phase, guarded};
-
-/// Bytes that one call may take; what asks for more is told that there are none.
-const CALL: usize = 256 << 20;
 
 /// Elements that an input may have.
 const MOST_ELEMENTS: usize = 1 << 12;
