@@ -45,7 +45,7 @@ pub fn believed(bytes: &[u8], config: &LstmConfig, layout: &PackedLayout, profil
 /// A file of these records.
 pub fn written(records: Vec<Recorded>) -> Vec<u8> {
     let record = |Recorded { rows, schedule, choice, seq_len, measured, sides }| {
-        let key = Key { lstm: "an LSTM".to_owned(), precision: Precision::default(), rows, schedule, checked_shaders: false };
+        let key = Key { lstm: "an LSTM".to_owned(), precision: Precision::default(), rows, schedule, checked_shaders: false, least_limits: false };
         Record { key, date: "2026-02-28".to_owned(), choice, seq_len, measured, sides }
     };
     let measured_with = Identity::of(&DeviceInfo::cpu(DeviceKind::Gpu));
