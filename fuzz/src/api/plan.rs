@@ -232,6 +232,7 @@ fn request(draw: &mut Draw<'_>) -> DeviceRequest {
         backend: draw.maybe(4, |_| GraphicsBackend::Vulkan),
         allow_software: draw.one_in(4),
         checked_shaders: draw.maybe(4, |draw| draw.one_in(2)),
+        least_limits: draw.one_in(8),
         timeout: draw.maybe(3, |draw| std::time::Duration::from_secs(draw.pick(&[0, 1, u64::MAX]))),
     }
 }
@@ -274,6 +275,8 @@ impl OptionsPlan {
             schedule: draw.maybe(12, |draw| draw.pick(&ScheduleName::ALL)),
             choice: draw.maybe(20, choice),
             profile: draw.one_in(8),
+            // a device takes more than the reference does: one would go on where the other does not
+            max_call_bytes: None,
             tuning: draw.pick(&[Tuning::Model, Tuning::Recorded]),
             cache: None,
         };
