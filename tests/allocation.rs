@@ -2,46 +2,17 @@
 //! their time went, and do not either.
 
 mod common;
+#[path = "common/counting.rs"]
+#[allow(dead_code, unreachable_pub, reason = "every test program is a crate of its own and uses a part of it")]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use cellgate::{Direction, Engine, LstmConfig, Options, Outputs};
 use common::call::{Call, Rng};
 use common::{by_model, devices, trial};
+use counting::{ALLOCATED, Counting};
 use libtest_mimic::{Arguments, Failed, Trial};
-
-/// The system's allocator, counting the bytes that are asked for.
-struct Counting;
-
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-
-#[expect(unsafe_code, reason = "only an allocator sees what is allocated; every call goes to the system's as it came")]
-// SAFETY: every method hands its arguments on to `System`, which upholds the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        ALLOCATED.fetch_add(new_size, Ordering::Relaxed);
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.realloc(memory, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;

@@ -185,7 +185,7 @@ fn unsafe_code_stands_in_three_places() {
     // shaders that trust the plan, experimental features of the graphics API, an environment variable
     assert_eq!(blocks("src"), expected(&[("src/gpu/device.rs", 2), ("src/main.rs", 1)]));
     // an allocator that counts
-    assert_eq!(blocks("tests"), expected(&[("tests/allocation.rs", 5)]));
+    assert_eq!(blocks("tests"), expected(&[("tests/common/counting.rs", 5)]));
     assert_eq!(blocks("examples"), BTreeMap::new());
 }
 

@@ -1,49 +1,13 @@
 //! Reading a file takes no more memory than a small multiple of its size, whatever it says.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[path = "common/counting.rs"]
+#[allow(unreachable_pub, reason = "every test program is a crate of its own")]
+mod counting;
+
+use std::sync::atomic::Ordering::Relaxed;
 
 use cellgate::{Network, Reading, formats};
-
-/// The system's allocator, counting the bytes that are in use.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn taken(bytes: usize) {
-    PEAK.fetch_max(LIVE.fetch_add(bytes, Relaxed) + bytes, Relaxed);
-}
-
-#[expect(unsafe_code, reason = "only an allocator sees what is allocated; every call goes to the system's as it came")]
-// SAFETY: every method hands its arguments on to `System`, which upholds the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        taken(layout.size());
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        taken(layout.size());
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // while it moves, both are there
-        taken(new_size);
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.realloc(memory, layout, new_size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's contract is that of `System`
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use counting::{Counting, LIVE, PEAK};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
