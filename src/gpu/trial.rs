@@ -105,6 +105,7 @@ async fn check(device: &GpuDevice, form: ProductForm) -> Result<()> {
         hidden_size: UNITS as u32,
         vectors_slot: UNITS as u32,
         gates_stride: (ROWS * UNITS) as u32,
+        num_outputs: UNITS as u32,
         ..InputGatesParams::default()
     };
     let outputs = UNITS * GATES;

@@ -59,6 +59,15 @@ fn is_long() -> bool {
     std::env::var_os("CELLGATE_LONG").is_some_and(|value| value != "0" && !value.is_empty())
 }
 
+/// What a software adapter lists, its driver has: a trial that refuses it is wrong itself.
+#[test]
+fn trials_pass_on_software_adapters() -> Result<()> {
+    let Some(adapter) = an_adapter().filter(|adapter| adapter.info.is_software()) else { return Ok(()) };
+    let device = pollster::block_on(GpuDevice::open(&adapter, OPENING))?;
+    assert!(device.info().features.iter().all(|feature| !feature.contains("(not used: ")), "{:?}", device.info().features);
+    Ok(())
+}
+
 /// The text of the error of kind `StateLost` that `result` must be.
 fn lost_error<T>(result: Result<T>) -> String {
     let error = result.err().expect("an error");
