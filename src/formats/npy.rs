@@ -112,8 +112,10 @@ fn header(bytes: &[u8]) -> Result<(Header, &[u8])> {
 /// The elements in the header's shape, made row-major.
 fn elements<A: Clone, const BYTES: usize>(header: &Header, data: &[u8], element: fn([u8; BYTES]) -> A) -> Result<ArrayD<A>> {
     let shape = &header.shape;
-    let needed = shape.iter().try_fold(BYTES, |bytes, &axis| bytes.checked_mul(axis));
-    let needed = needed.ok_or_else(|| Error::format(format!("npy header: shape {shape:?} is larger than any file")))?;
+    // in the widest type: an empty array of very many rows is read, and written, in every type or in none
+    let widest = shape.iter().try_fold(size_of::<f64>(), |bytes, &axis| bytes.checked_mul(axis));
+    let widest = widest.ok_or_else(|| Error::format(format!("npy header: shape {shape:?} is larger than any file")))?;
+    let needed = widest / size_of::<f64>() * BYTES;
     if needed != data.len() {
         return Err(Error::format(format!("npy data: expected {needed} bytes for shape {shape:?}, found {}", data.len())));
     }
@@ -188,6 +190,18 @@ mod tests {
         let error = parse(bytes).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().contains(text), "{error}");
+    }
+
+    #[test]
+    fn an_empty_array_that_is_read_can_be_written() {
+        for (shape, is_read) in [("(1152921504606846975, 0, )", true), ("(2305843009213693952, 0, )", false), ("(0, 9223372036854775807, )", true)] {
+            for descr in ["<f2", "<f4", "<f8", "|u1"] {
+                match parse(&with_shape(descr, shape, b"")) {
+                    Ok(tensor) => assert!(is_read && parse(&to_bytes(&tensor).unwrap()).is_ok(), "{descr} {shape}"),
+                    Err(error) => assert!(!is_read && error.to_string().contains("larger than any file"), "{descr} {shape}: {error}"),
+                }
+            }
+        }
     }
 
     #[test]

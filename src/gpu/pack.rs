@@ -87,7 +87,7 @@ pub fn pack(lstm: &Lstm, precision: Precision, max_arena_bytes: u64) -> Result<P
 }
 
 /// Packs the weight of a linear layer as that of an input product, quads of four outputs in the place of a unit's gates: one arena, or one for each of the
-/// panels of [`linear_region`], and the rows of `vectors` that such a product reads, its bias and its scales.
+/// panels that the device needs, and the rows of `vectors` that such a product reads, its bias and its scales.
 ///
 /// # Errors
 /// As [`pack`].
