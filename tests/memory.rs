@@ -2,7 +2,7 @@
 
 mod common;
 
-use cellgate::{DeviceChoice, DeviceRequest, DeviceUsage, Direction, Engine, LstmConfig};
+use cellgate::{DeviceUsage, Direction, Engine, LstmConfig};
 use common::call::{Call, Rng};
 use common::{conclude, gpus, trial};
 use libtest_mimic::{Failed, Trial};
@@ -51,8 +51,7 @@ fn usage(engine: &Engine) -> Result<DeviceUsage, Failed> {
 
 fn explained(engine: &Engine, call: &Call) -> Result<(), Failed> {
     // a device of its own: its peak is this call's
-    let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: engine.describe().device.backend, ..DeviceRequest::default() };
-    let engine = Engine::new(DeviceRequest { allow_software: true, ..request })?;
+    let engine = common::opened_anew(engine)?;
     let before = usage(&engine)?;
     let mut session = call.session(&engine)?;
     let explanation = session.explain(call.batch(), call.seq_len())?.lstms.swap_remove(0);

@@ -101,6 +101,12 @@ fn request(backend: GraphicsBackend) -> DeviceRequest {
     DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() }
 }
 
+/// The GPU of `engine` opened once more, so that nothing is counted there but what one trial does.
+pub fn opened_anew(engine: &Engine) -> Result<Engine, Failed> {
+    let backend = engine.describe().device.backend.ok_or("the host has no device to open")?;
+    Ok(Engine::new(DeviceRequest { least_limits: is_set("CELLGATE_LEAST_LIMITS"), ..request(backend) })?)
+}
+
 /// The first GPU once more for every schedule: what suits it runs to it, and nothing else does.
 pub fn gpus_by_schedule() -> Vec<TestDevice> {
     let first = gpus().into_iter().next().filter(|gpu| gpu.engine.is_some());

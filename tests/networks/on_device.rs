@@ -4,7 +4,7 @@ use cellgate::Engine;
 use libtest_mimic::{Failed, Trial};
 
 use crate::case::{NetworkCase, run, session};
-use crate::common::{TestDevice, trial};
+use crate::common::{TestDevice, opened_anew, trial};
 
 /// Networks, and how often a call brings something to the host: its outputs, and the final states of an LSTM that another one starts from.
 const NETWORKS: &[(&str, u64)] = &[("byte-bilstm", 1), ("torch-lm-op13", 1), ("torch-tagger-op17", 1)];
@@ -17,6 +17,7 @@ pub(crate) fn trials(device: &TestDevice) -> Vec<Trial> {
 
 fn stays(engine: &Engine, name: &str, reads: u64) -> Result<(), Failed> {
     let case = NetworkCase::named(name)?;
+    let engine = &opened_anew(engine)?;
     let mut session = session(engine, &case.network()?)?;
     run(&mut session, &case.inputs)?;
     run(&mut session, &case.inputs)?;
