@@ -8,6 +8,7 @@ use ndarray::{ArrayView3, s};
 
 use crate::error::{Error, Result};
 use crate::gpu::plan::{self, BufferId, Request};
+use crate::gpu::region::beyond_a_binding;
 use crate::gpu::relayout::Place;
 use crate::gpu::state::{GpuState, StateBlock};
 use crate::gpu::tensor::DeviceTensor;
@@ -189,8 +190,7 @@ impl GpuLstm {
         }
         if !self.fits_on_device(batch, seq_len) {
             let (need, allowed) = (self.y_bytes(batch, seq_len), self.device.profile.max_binding_bytes);
-            let what = format!("limit max_storage_buffer_binding_size: need {need} bytes for y [T, N, D*R], the adapter allows {allowed}");
-            return Err(Error::limit(what));
+            return Err(beyond_a_binding("y [T, N, D*R]", need, allowed));
         }
         // rows keep their places in a call that keeps y
         let is_whole = |block: &StateBlock| {

@@ -12,6 +12,7 @@ use crate::gpu::form::ProductForm;
 use crate::gpu::pack::{PackedWeights, pack_linear};
 use crate::gpu::plan::{BufferId, DensePlan, DenseRequest, DenseSpec, build_dense};
 use crate::gpu::prepared::{bind_group, encode};
+use crate::gpu::region::beyond_a_binding;
 use crate::gpu::relayout::{Place, Relayout};
 use crate::gpu::tensor::{DeviceTensor, Runs};
 use crate::gpu::transfer::{Download, Remap, Upload, Writer, as_floats, store_rows};
@@ -102,8 +103,7 @@ impl GpuDense {
                 if need <= allowed {
                     return Ok(None);
                 }
-                let what = format!("need {need} bytes for one vector of table [num_embeddings, embedding_dim], the adapter allows {allowed}");
-                Err(Error::limit(format!("limit max_storage_buffer_binding_size: {what}")))
+                Err(beyond_a_binding("one vector of table [num_embeddings, embedding_dim]", need, allowed))
             }
             DenseStage::Function(_) => Ok(None),
         }
@@ -214,8 +214,7 @@ impl GpuDense {
         let Some(mut y) = y else {
             if fit < rows.count {
                 let (need, allowed) = (rows.count as u64 * rows.features as u64 * F32, self.device.profile.max_binding_bytes);
-                let what = format!("limit max_storage_buffer_binding_size: need {need} bytes for a result that stays on the device");
-                return Err(Error::limit(format!("{what}, the adapter allows {allowed}")));
+                return Err(beyond_a_binding("a result that stays on the device", need, allowed));
             }
             let prepared = self.run_block(x, &rows, 0..rows.count, gathered, product, None, wait).await?;
             let plan = &self.plans[prepared].plan;
@@ -268,7 +267,7 @@ impl GpuDense {
         let bytes = x.layout().len() as u64 * F32;
         let allowed = self.device.profile.max_binding_bytes;
         if bytes > allowed {
-            return Err(Error::limit(format!("limit max_storage_buffer_binding_size: need {bytes} bytes for x, the adapter allows {allowed}")));
+            return Err(beyond_a_binding("x", bytes, allowed));
         }
         self.grow(BufferId::X, bytes).await?;
         let from = Place { buffer: x.buffer(), layout: x.layout().clone() };

@@ -9,13 +9,10 @@ use std::time::{Duration, Instant};
 use crate::device::DeviceInfo;
 use crate::error::{Error, ErrorKind, Result, one_line};
 use crate::gpu::GpuDevice;
-use crate::gpu::waiter::is_race;
+use crate::gpu::waiter::{LOOK, is_race};
 
 /// How long a device that shows an error may take to finish its work: a destroyed one says so only then.
 const LAST_WORK: Duration = Duration::from_secs(1);
-
-/// How often somebody looks whether another thread was told.
-const LOOK: Duration = Duration::from_millis(1);
 
 /// What is known of a device.
 pub(crate) struct Health {

@@ -17,9 +17,9 @@ use std::ops::Range;
 use half::f16;
 use ndarray::ArrayView2;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 pub use crate::gpu::region::Region;
-use crate::gpu::region::panel_outputs;
+use crate::gpu::region::{beyond_a_binding, panel_outputs};
 use crate::network::{CellWeights, GATES, Linear, Lstm, Precision, int8_scales, to_int8};
 
 /// Bytes of a `vec4<f32>`.
@@ -81,7 +81,7 @@ pub fn pack(lstm: &Lstm, precision: Precision, max_arena_bytes: u64) -> Result<P
         layers.push(packer.layer(layer, &cells)?);
     }
     if packer.vectors.len() as u64 * VEC4_BYTES > max_arena_bytes {
-        return Err(too_large("biases and other vectors of all layers", packer.vectors.len() as u64 * VEC4_BYTES, max_arena_bytes));
+        return Err(beyond_a_binding("biases and other vectors of all layers", packer.vectors.len() as u64 * VEC4_BYTES, max_arena_bytes));
     }
     Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers } })
 }
@@ -104,7 +104,7 @@ pub fn pack_linear(linear: &Linear, precision: Precision, max_arena_bytes: u64) 
     packer.vectors.extend(&matrix.scales);
     let bytes = packer.vectors.len() as u64 * VEC4_BYTES;
     if bytes > max_arena_bytes {
-        return Err(too_large("bias and scales of a linear layer", bytes, max_arena_bytes));
+        return Err(beyond_a_binding("bias and scales of a linear layer", bytes, max_arena_bytes));
     }
     Ok(PackedWeights { arenas: packer.arenas, vectors: packer.vectors, layout: PackedLayout { precision, layers: Vec::new() } })
 }
@@ -198,7 +198,7 @@ impl Packer {
         let (need, outputs) = (quads_of(matrices) * quad_bytes(self.precision), matrices[0].scales.len());
         let column = need / outputs.max(1) as u64;
         let panel = panel_outputs(outputs, column, self.max_arena_bytes)
-            .ok_or_else(|| too_large(&format!("one output of {name}"), column, self.max_arena_bytes))?;
+            .ok_or_else(|| beyond_a_binding(&format!("one output of {name}"), column, self.max_arena_bytes))?;
         let last = self.arenas.last().map_or(0, |arena| size_of_val(&arena[..]) as u64);
         if last > 0 && last + need > self.max_arena_bytes {
             self.arenas.push(Vec::new());
@@ -265,10 +265,6 @@ fn quads(matrix: &ArrayView2<'_, f32>, num_k: usize, outputs: usize, row: impl F
         }
     }
     Quads { values, scales: (0..outputs).map(|output| std::array::from_fn(|at| scale(output, at))).collect() }
-}
-
-fn too_large(name: &str, need: u64, allowed: u64) -> Error {
-    Error::limit(format!("limit max_storage_buffer_binding_size: need {need} bytes for {name}, the adapter allows {allowed}"))
 }
 
 fn index(quads: usize) -> u32 {

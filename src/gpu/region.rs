@@ -2,6 +2,8 @@
 //!
 //! Outputs are independent, so a panel is a smaller matrix and a dispatch of its own; no kernel sees more than one.
 
+use crate::error::Error;
+
 /// Whole workgroups of outputs of every form but the widest.
 const OUTPUTS_STEP: usize = 64;
 
@@ -58,6 +60,11 @@ pub(crate) fn panel_outputs(outputs: usize, column_bytes: u64, max_bytes: u64) -
     let fit = usize::try_from(max_bytes / column_bytes).unwrap_or(usize::MAX).min(outputs);
     let whole = if fit > OUTPUTS_STEP { fit - fit % OUTPUTS_STEP } else { fit };
     u32::try_from(whole).ok().filter(|&panel| panel > 0)
+}
+
+/// That `what` takes more bytes than the adapter binds.
+pub(crate) fn beyond_a_binding(what: &str, need: u64, allowed: u64) -> Error {
+    Error::limit(format!("limit max_storage_buffer_binding_size: need {need} bytes for {what}, the adapter allows {allowed}"))
 }
 
 #[cfg(test)]

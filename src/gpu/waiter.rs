@@ -16,8 +16,8 @@ use crate::gpu::{GpuDevice, Wait};
 /// How long one poll waits: wgpu holds a lock meanwhile that others may need to submit.
 const SLICE: Duration = Duration::from_millis(500);
 
-/// How often somebody looks whether a buffer is mapped, where that takes time.
-const LOOK: Duration = Duration::from_millis(1);
+/// How often somebody looks for what another thread is about to be told: that a buffer is mapped, or the device lost.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
 
 /// How wgpu 30 panics where a wait is over before the work is, and another thread sees the end of it before this one has looked at its queue: the device
 /// is well, and the work is done. Later versions do not (gfx-rs/wgpu#9958).

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::plan::DeviceProfile;
 use crate::gpu::plan::build::{cost_factor, gates_parts};
 use crate::gpu::plan::candidates::loops_fit;
+use crate::gpu::region::beyond_a_binding;
 use crate::network::{Direction, GATES, LstmConfig};
 
 /// How a call is split: every block has at most `rows` rows, every segment at most `steps` steps.
@@ -46,8 +47,8 @@ pub fn split(config: &LstmConfig, batch: usize, seq_len: usize, profile: &Device
     let steps = if config.direction == Direction::Bidirectional {
         let steps = seq_len.max(1) as u64;
         if steps.saturating_mul(sequence_row) > profile.max_binding_bytes {
-            let name = "x or y [T, 1, features], which a bidirectional stack needs whole,";
-            return Err(too_large(name, steps.saturating_mul(sequence_row), profile.max_binding_bytes));
+            let name = "x or y [T, 1, features], which a bidirectional stack needs whole";
+            return Err(beyond_a_binding(&format!("one row of {name}"), steps.saturating_mul(sequence_row), profile.max_binding_bytes));
         }
         if seq_len.saturating_mul(step_dispatches) > MAX_DISPATCHES {
             return Err(Error::limit(format!(
@@ -90,7 +91,7 @@ fn max_rows(config: &LstmConfig, profile: &DeviceProfile) -> Result<u64> {
     for (name, row_bytes) in buffers {
         rows = rows.min(profile.max_binding_bytes / row_bytes);
         if rows == 0 {
-            return Err(too_large(&format!("{name},"), row_bytes, profile.max_binding_bytes));
+            return Err(beyond_a_binding(&format!("one row of {name}"), row_bytes, profile.max_binding_bytes));
         }
     }
     // one step of all rows should not fill a submit by itself
@@ -108,8 +109,4 @@ fn check_loops(config: &LstmConfig, profile: &DeviceProfile) -> Result<()> {
         "limit loop iterations of a thread: needs more for input_size = {}, hidden_size = {} than the {} that the driver allows",
         config.input_size, config.hidden_size, profile.max_loop_iterations,
     )))
-}
-
-fn too_large(name: &str, need: u64, allowed: u64) -> Error {
-    Error::limit(format!("limit max_storage_buffer_binding_size: need {need} bytes for one row of {name} the adapter allows {allowed}"))
 }

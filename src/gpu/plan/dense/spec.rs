@@ -7,7 +7,7 @@ use crate::gpu::plan::DeviceProfile;
 use crate::gpu::plan::candidates::product_forms;
 use crate::gpu::plan::cost::input_seconds;
 use crate::gpu::plan::dense::F32;
-use crate::gpu::region::{Region, panel_outputs};
+use crate::gpu::region::{Region, beyond_a_binding, panel_outputs};
 use crate::gpu::specialise::WORKGROUP_SIZE;
 use crate::network::{DenseStage, LstmConfig, Precision, RowFunction};
 
@@ -131,9 +131,7 @@ impl DenseSpec {
         let row_bytes = row as u64 * F32;
         let fit = usize::try_from(profile.max_binding_bytes / row_bytes).unwrap_or(usize::MAX);
         if fit == 0 {
-            let (need, allowed) = (row_bytes, profile.max_binding_bytes);
-            let what = format!("limit max_storage_buffer_binding_size: need {need} bytes for one row of x or y, the adapter allows {allowed}");
-            return Err(Error::limit(what));
+            return Err(beyond_a_binding("one row of x or y", row_bytes, profile.max_binding_bytes));
         }
         Ok(fit.min(rows).max(1))
     }
