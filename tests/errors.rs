@@ -149,10 +149,7 @@ fn no_adapter() -> Result<(), Failed> {
     }
     // no machine has all of them
     let backends = [GraphicsBackend::Vulkan, GraphicsBackend::Metal, GraphicsBackend::Dx12];
-    let missing = backends.into_iter().filter_map(|backend| {
-        let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
-        Engine::new(request).err()
-    });
+    let missing = backends.into_iter().filter_map(|backend| Engine::new(common::request(backend)).err());
     let missing: Vec<Error> = missing.collect();
     if missing.is_empty() {
         return Err("Vulkan, Metal and DX12 on one machine".into());

@@ -68,15 +68,19 @@ pub fn devices() -> Vec<TestDevice> {
     devices
 }
 
+/// Whether GPUs are opened with no more than WebGPU's least limits.
+const LEAST_LIMITS: &str = "CELLGATE_LEAST_LIMITS";
+
 /// Every adapter, through every API that reaches it; where there is none, one device that cannot run. `CELLGATE_LEAST_LIMITS` opens them all with the
 /// limits of WebGPU's least device.
 pub fn gpus() -> Vec<TestDevice> {
-    gpus_with(is_set("CELLGATE_LEAST_LIMITS"))
+    gpus_with(is_set(LEAST_LIMITS))
 }
 
 /// The first GPU once more, with the limits that every WebGPU device has.
 pub fn least_gpu() -> Option<TestDevice> {
-    gpus_with(true).into_iter().next().filter(|gpu| gpu.engine.is_some())
+    // where all of them have those, it is there already
+    if is_set(LEAST_LIMITS) { None } else { gpus_with(true).into_iter().next().filter(|gpu| gpu.engine.is_some()) }
 }
 
 fn gpus_with(least_limits: bool) -> Vec<TestDevice> {
@@ -97,14 +101,14 @@ fn gpus_with(least_limits: bool) -> Vec<TestDevice> {
 }
 
 /// A request for the GPU, be it a software adapter, that `backend` reaches.
-fn request(backend: GraphicsBackend) -> DeviceRequest {
+pub fn request(backend: GraphicsBackend) -> DeviceRequest {
     DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() }
 }
 
 /// The GPU of `engine` opened once more, so that nothing is counted there but what one trial does.
 pub fn opened_anew(engine: &Engine) -> Result<Engine, Failed> {
     let backend = engine.describe().device.backend.ok_or("the host has no device to open")?;
-    Ok(Engine::new(DeviceRequest { least_limits: is_set("CELLGATE_LEAST_LIMITS"), ..request(backend) })?)
+    Ok(Engine::new(DeviceRequest { least_limits: is_set(LEAST_LIMITS), ..request(backend) })?)
 }
 
 /// The first GPU once more for every schedule: what suits it runs to it, and nothing else does.

@@ -1,9 +1,10 @@
 //! Shaders that check what they do and shaders that trust the plan give the same bits.
 
-use cellgate::{DeviceChoice, DeviceRequest, Direction, Engine};
+use cellgate::{DeviceRequest, Direction, Engine};
 use libtest_mimic::Failed;
 
 use crate::common::call::{Call, same_results};
+use crate::common::request;
 use crate::{Test, for_each_variant};
 
 pub(crate) fn tests() -> Vec<(String, Test)> {
@@ -14,10 +15,7 @@ fn same_bits(engine: &Engine) -> Result<(), Failed> {
     let device = &engine.describe().device;
     // the host has no shaders
     let Some(backend) = device.backend else { return Ok(()) };
-    let open = |checked| -> Result<Engine, Failed> {
-        let request = DeviceRequest { choice: DeviceChoice::Gpu, backend: Some(backend), allow_software: true, ..DeviceRequest::default() };
-        Ok(Engine::new(DeviceRequest { checked_shaders: Some(checked), ..request })?)
-    };
+    let open = |checked| -> Result<Engine, Failed> { Ok(Engine::new(DeviceRequest { checked_shaders: Some(checked), ..request(backend) })?) };
     let (checked, trusted) = (open(true)?, open(false)?);
     for (seq_len, batch) in [(5, 11), (3, 1), (2, 64)] {
         for_each_variant(Direction::Bidirectional, seq_len, batch, |call, rng| {
